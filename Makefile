@@ -1,0 +1,74 @@
+# Every target sets up what it needs. A fresh machine needs Python 3.11 or later with its headers, a C compiler
+# and make, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+BENCH_INSTALLED := $(VENV)/.bench-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
+
+.PHONY: help build test demo lint format check package bench clean distclean
+
+help:
+	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
+	@echo "make lint      style, format and types          make check     lint and test"
+	@echo "make format    rewrite the sources' format      make package   build, install and try a wheel"
+	@echo "make bench     measure against other stores     make build     compile what changed, in place"
+	@echo "make clean     remove what was built            make distclean and the virtual environment"
+
+$(INSTALLED): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -e '.[cli,dev]'
+	@touch $(INSTALLED) $(BUILT)
+
+# The installation has compiled everything already; the second make looks at the stamps afresh and so does not
+# compile it again.
+build: $(INSTALLED)
+	@$(MAKE) --no-print-directory --silent $(BUILT)
+
+$(BUILT): $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $(BUILT)
+
+test: build
+	$(BIN)/python -m pytest -m "not packaging" $(PYTEST_ARGS)
+
+demo: build
+	$(BIN)/flash-kv demo
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint test
+
+package: build
+	$(BIN)/python -m pytest -m packaging $(PYTEST_ARGS)
+
+# The package itself is installed already, so this brings only what the extra names.
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(PIP) install --quiet 'flash-kv[bench]'
+	@touch $(BENCH_INSTALLED)
+
+bench: $(BENCH_INSTALLED) build
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean:
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)
+	find src -name '*_cy.c' -delete -o -name '*_cy.html' -delete -o -name '*_cy.*.so' -delete
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,189 @@
+"""The goals and whether a run meets them: one verdict for each limit and each index it applies to.
+
+The limits stand for 1M keys of 16 bytes and values of 100 (the worst put: 10M). A run of another size is
+judged by the same limits, and the report says which size it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.compaction import RAW_COPY
+from benchmarks.figures import Figure, number, ratio
+from benchmarks.results import Results
+
+HASH = "flash_kv-hash"
+BTREE = "flash_kv-btree"
+BOTH = (HASH, BTREE)
+FLOOR = "dict"
+
+US_MAX = {
+    "put": (0.6, BOTH),
+    "overwrite": (0.6, BOTH),
+    "delete": (0.6, BOTH),
+    "put_many": (0.25, BOTH),
+    "batch": (0.25, BOTH),
+    "get_hot": (0.15, BOTH),
+    "scan": (0.15, (BTREE,)),
+}
+DICT_RATIO_MAX = {"get": {HASH: 1.3, BTREE: 1.8}}
+PEER_RATIO_MIN = {"put": 5.0, "overwrite": 5.0, "delete": 5.0, "get": 2.0, "get_hot": 5.0}
+GET_MANY_GAIN_MIN = 2.0
+COMPACTION_MB_S_MIN = 400.0
+PUT_P999_US_MAX = 20.0
+INDEX_BYTES_MAX = {HASH: 24.0, BTREE: 40.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One goal against one measurement."""
+
+    workload: str
+    store: str
+    goal: str
+    measured: str
+    shortfall: float
+    """By which part of the limit it is missed; 0 or less when it is met."""
+
+    @property
+    def is_met(self) -> bool:
+        return self.shortfall <= 0
+
+    @property
+    def text(self) -> str:
+        digits = 1 if self.shortfall < 0.1 else 0
+        return "met" if self.is_met else f"missed by {self.shortfall:.{digits}%}"
+
+
+def judge(results: Results) -> list[Verdict]:
+    """Every goal this run can judge, in the order of the tables."""
+    verdicts = [
+        *_absolute(results),
+        *_against_dict(results),
+        *_against_peers(results),
+        *_many_at_once(results),
+        *_compaction(results),
+        *_worst_put(results),
+        *_memory(results),
+    ]
+    order = list(results.titles)
+    return sorted(verdicts, key=lambda v: order.index(v.workload) if v.workload in order else len(order))
+
+
+def _at_most(limit: float, value: float) -> float:
+    return value / limit - 1
+
+
+def _at_least(limit: float, value: float) -> float:
+    return 1 - value / limit
+
+
+def _absolute(results: Results) -> Iterator[Verdict]:
+    for workload, (limit, stores) in US_MAX.items():
+        for store in stores:
+            figure = results.us(workload, store)
+            if figure is not None:
+                as_called = number(results.us_as_called(workload, store).median)
+                yield Verdict(
+                    workload=workload,
+                    store=store,
+                    goal=f"at most {limit} us",
+                    measured=f"{figure} us ({as_called} as called)",
+                    shortfall=_at_most(limit, figure.median),
+                )
+
+
+def _against_dict(results: Results) -> Iterator[Verdict]:
+    for workload, limits in DICT_RATIO_MAX.items():
+        floor = results.us(workload, FLOOR)
+        for store, limit in limits.items():
+            figure = results.us(workload, store)
+            if figure is not None and floor is not None and floor.median > 0:
+                times = figure.median / floor.median
+                yield Verdict(
+                    workload=workload,
+                    store=store,
+                    goal=f"at most {limit}x dict",
+                    measured=f"{ratio(times)} ({number(figure.median)} / {number(floor.median)} us)",
+                    shortfall=_at_most(limit, times),
+                )
+
+
+def _against_peers(results: Results) -> Iterator[Verdict]:
+    for workload, limit in PEER_RATIO_MIN.items():
+        best = results.best_peer(workload)
+        for store in BOTH:
+            figure = results.us(workload, store)
+            if figure is not None and best is not None and figure.median > 0:
+                times = best[1].median / figure.median
+                yield Verdict(
+                    workload=workload,
+                    store=store,
+                    goal=f"at least {limit:g}x the best peer",
+                    measured=f"{ratio(times)} ({best[0]}: {number(best[1].median)} us)",
+                    shortfall=_at_least(limit, times),
+                )
+
+
+def _many_at_once(results: Results) -> Iterator[Verdict]:
+    for store in BOTH:
+        single, many = results.us("get", store), results.us("get_many", store)
+        if single is not None and many is not None and many.median > 0:
+            times = single.median / many.median
+            yield Verdict(
+                workload="get_many",
+                store=store,
+                goal=f"at least {GET_MANY_GAIN_MIN:g}x its single gets",
+                measured=f"{ratio(times)} ({number(many.median)} against {number(single.median)} us)",
+                shortfall=_at_least(GET_MANY_GAIN_MIN, times),
+            )
+
+
+def _compaction(results: Results) -> Iterator[Verdict]:
+    raw = results.compaction.get(RAW_COPY)
+    for store in BOTH:
+        rate = results.compaction.get(store)
+        if rate is None or raw is None:
+            continue
+        # "Where the disk allows": a disk slower than the goal is itself the limit.
+        is_disk_slower = raw.median < COMPACTION_MB_S_MIN
+        limit = raw.median if is_disk_slower else COMPACTION_MB_S_MIN
+        yield Verdict(
+            workload="compaction",
+            store=store,
+            goal=f"at least {limit:.0f} MB/s" + (" (the disk's raw copy)" if is_disk_slower else ""),
+            measured=f"{rate} MB/s (raw copy {number(raw.median)})",
+            shortfall=_at_least(limit, rate.median),
+        )
+
+
+def _worst_put(results: Results) -> Iterator[Verdict]:
+    if results.latencies is None:
+        return
+    for store in BOTH:
+        repeats = results.latencies.stores.get(store)
+        if repeats:
+            figure = Figure.of([repeat.percentiles_us["p99.9"] for repeat in repeats])
+            worst = median(repeat.max_us for repeat in repeats)
+            yield Verdict(
+                workload="put latency",
+                store=store,
+                goal=f"p99.9 at most {PUT_P999_US_MAX:g} us",
+                measured=f"{figure} us (max {number(worst)}) over {results.latencies.keys:,} keys",
+                shortfall=_at_most(PUT_P999_US_MAX, figure.median),
+            )
+
+
+def _memory(results: Results) -> Iterator[Verdict]:
+    for memory in results.memory:
+        limit = INDEX_BYTES_MAX.get(memory.store)
+        if limit is not None and memory.index_bytes is not None:
+            yield Verdict(
+                workload="memory",
+                store=memory.store,
+                goal=f"at most {limit:g} B per key of {memory.key_bytes} B",
+                measured=f"{memory.index_bytes:.1f} B (process memory {memory.anonymous_bytes:.1f} B)",
+                shortfall=_at_most(limit, memory.index_bytes),
+            )

@@ -1,0 +1,95 @@
+"""FlashKV: a durable key-value store as easy as a dict.
+
+    import flash_kv
+
+    with flash_kv.open("cache") as db:
+        db["key"] = b"value"
+        db["key"]                         # b"value"
+
+Everything public is here; the modules below are not.
+"""
+
+from flash_kv import _compiled
+
+_compiled.require_compiled()
+
+from flash_kv.engine.batch import WriteBatch
+from flash_kv.engine.db import DB
+from flash_kv.engine.db import open_store as open
+from flash_kv.engine.repair import repair
+from flash_kv.engine.reports import (
+    BackupReport,
+    CompactionProgress,
+    CompactionReport,
+    Damage,
+    RecoveryReport,
+    RepairReport,
+    SegmentStats,
+    Stats,
+    VerifyReport,
+)
+from flash_kv.engine.snapshot import Snapshot
+from flash_kv.engine.verify import verify
+from flash_kv.errors import (
+    BatchStateError,
+    ClosedError,
+    CorruptionError,
+    FlashKVError,
+    ForkedError,
+    FormatVersionError,
+    KeySizeError,
+    KeyTypeError,
+    LockedError,
+    NotAStoreError,
+    OptionsError,
+    PoisonedError,
+    ReadOnlyError,
+    StorageError,
+    StoreFullError,
+    StoreNotFoundError,
+    UnorderedIndexError,
+    ValueSizeError,
+    ValueTypeError,
+)
+from flash_kv.options import Options
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DB",
+    "BackupReport",
+    "BatchStateError",
+    "ClosedError",
+    "CompactionProgress",
+    "CompactionReport",
+    "CorruptionError",
+    "Damage",
+    "FlashKVError",
+    "ForkedError",
+    "FormatVersionError",
+    "KeySizeError",
+    "KeyTypeError",
+    "LockedError",
+    "NotAStoreError",
+    "Options",
+    "OptionsError",
+    "PoisonedError",
+    "ReadOnlyError",
+    "RecoveryReport",
+    "RepairReport",
+    "SegmentStats",
+    "Snapshot",
+    "Stats",
+    "StorageError",
+    "StoreFullError",
+    "StoreNotFoundError",
+    "UnorderedIndexError",
+    "ValueSizeError",
+    "ValueTypeError",
+    "VerifyReport",
+    "WriteBatch",
+    "__version__",
+    "open",
+    "repair",
+    "verify",
+]

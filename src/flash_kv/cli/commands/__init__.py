@@ -1,0 +1,1 @@
+"""One module per command; each has `command`, found by its module's name."""

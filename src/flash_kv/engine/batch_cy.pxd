@@ -1,0 +1,20 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from flash_kv.log.table_cy cimport Key
+
+# The body of a batch as it will stand in the log, but for LSNs, checksums and first words.
+cdef class BatchBuffer:
+    cdef uint8_t* data
+    cdef uint64_t size
+    cdef uint64_t capacity
+    cdef uint64_t count
+    cdef uint64_t puts                    # records that are values
+    cdef Key* keys                        # made by `index_keys`
+    cdef uint64_t* offsets
+    cdef uint64_t* entries                # the index entries before the commit
+    cdef int reserve(self, uint64_t size) except -1
+    cdef int add(
+        self, int kind, const uint8_t* key, uint32_t key_size, const uint8_t* value, uint64_t value_size
+    ) except -1
+    cdef int add_put(self, object key, object value) except -1
+    cdef int add_delete(self, object key) except -1
+    cdef int index_keys(self, const uint64_t* hash_key) except -1

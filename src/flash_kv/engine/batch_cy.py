@@ -1,0 +1,163 @@
+"""The body of a write batch, put together in memory as it will stand in the log.
+
+A batch is one contiguous piece of one segment, so it is built as one piece: records back to back, complete but for what
+only the place in the log decides (LSN, checksum). Committing copies it once.
+"""
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, borrow_key, borrow_value, release
+from cython.cimports.flash_kv.index.siphash import siphash13
+from cython.cimports.flash_kv.log.format import (
+    HEADER_SIZE,
+    KIND_TOMBSTONE,
+    KIND_VALUE,
+    RecordHeader,
+    record_size,
+)
+from cython.cimports.flash_kv.log.table_cy import Key
+from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdlib import free, malloc, realloc
+from cython.cimports.libc.string import memcpy, memset
+
+CAPACITY_MIN = cython.declare(uint64_t, 4096)
+LARGE_COPY = cython.declare(uint64_t, 65536)
+
+
+@cython.final
+@cython.cclass
+class BatchBuffer:
+    """Puts and deletes in the order they were made."""
+
+    def __dealloc__(self):
+        free(self.data)
+        free(self.keys)
+        free(self.offsets)
+        free(self.entries)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes the records will take in the log."""
+        return self.size
+
+    def reserve(self, size):
+        """Room for `size` more bytes."""
+        capacity: uint64_t = self.capacity
+        grown: cython.pointer(uint8_t)
+        if self.size + size <= capacity:
+            return 0
+        capacity = max(max(capacity * 2, CAPACITY_MIN), self.size + size)
+        grown = cython.cast(cython.pointer(uint8_t), realloc(self.data, capacity))
+        if grown == cython.NULL:
+            raise MemoryError(f"no memory for a write batch of {self.size + size} bytes; commit in smaller batches")
+        self.data = grown
+        self.capacity = capacity
+        return 0
+
+    def add(self, kind, key, key_size, value, value_size):
+        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size + 7) & ~cython.cast(uint64_t, 7)
+        place: cython.pointer(uint8_t)
+        header: cython.pointer(RecordHeader)
+        self.reserve(size)
+        place = self.data + self.size
+        cython.cast(cython.pointer(uint64_t), place + size - 8)[0] = 0
+        memset(place, 0, HEADER_SIZE)
+        header = cython.cast(cython.pointer(RecordHeader), place)
+        header.kind = kind
+        header.key_size = key_size
+        header.value_size = cython.cast(uint32_t, value_size)
+        memcpy(place + HEADER_SIZE, key, key_size)
+        if value_size >= LARGE_COPY:
+            with cython.nogil:
+                memcpy(place + HEADER_SIZE + key_size, value, value_size)
+        elif value_size:
+            memcpy(place + HEADER_SIZE + key_size, value, value_size)
+        self.size += size
+        self.count += 1
+        if kind == KIND_VALUE:
+            self.puts += 1
+        return 0
+
+    def add_put(self, key, value):
+        borrowed_key: Borrowed
+        borrowed_value: Borrowed
+        borrow_key(key, cython.address(borrowed_key))
+        try:
+            borrow_value(value, cython.address(borrowed_value))
+            try:
+                self.add(
+                    KIND_VALUE,
+                    borrowed_key.data,
+                    cython.cast(uint32_t, borrowed_key.size),
+                    borrowed_value.data,
+                    borrowed_value.size,
+                )
+            finally:
+                release(cython.address(borrowed_value))
+        finally:
+            release(cython.address(borrowed_key))
+        return 0
+
+    def add_delete(self, key):
+        borrowed: Borrowed
+        borrow_key(key, cython.address(borrowed))
+        try:
+            self.add(KIND_TOMBSTONE, borrowed.data, cython.cast(uint32_t, borrowed.size), cython.NULL, 0)
+        finally:
+            release(cython.address(borrowed))
+        return 0
+
+    def put(self, key, value) -> None:
+        """Add a put."""
+        self.add_put(key, value)
+
+    def delete(self, key) -> None:
+        """Add a delete."""
+        self.add_delete(key)
+
+    def find_last(self, start: int, overlay: dict) -> int:
+        """Enter the records from byte `start` on into `overlay`: key -> value, None for a delete. The new start."""
+        offset: uint64_t = start
+        header: cython.pointer(RecordHeader)
+        body: cython.p_char
+        while offset < self.size:
+            header = cython.cast(cython.pointer(RecordHeader), self.data + offset)
+            body = cython.cast(cython.p_char, self.data + offset + HEADER_SIZE)
+            key = PyBytes_FromStringAndSize(body, header.key_size)
+            if header.kind == KIND_TOMBSTONE:
+                overlay[key] = None
+            else:
+                overlay[key] = PyBytes_FromStringAndSize(body + header.key_size, header.value_size)
+            offset += record_size(header)
+        return offset
+
+    def index_keys(self, hash_key):
+        """Make the arrays a commit works on."""
+        count: uint64_t = self.count
+        i: uint64_t
+        offset: uint64_t = 0
+        header: cython.pointer(RecordHeader)
+        free(self.keys)
+        free(self.offsets)
+        free(self.entries)
+        self.keys = cython.cast(cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key)))
+        self.offsets = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
+        self.entries = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
+        if self.keys == cython.NULL or self.offsets == cython.NULL or self.entries == cython.NULL:
+            raise MemoryError(f"no memory to commit a write batch of {count} records; commit in smaller batches")
+        for i in range(count):
+            header = cython.cast(cython.pointer(RecordHeader), self.data + offset)
+            self.offsets[i] = offset
+            self.keys[i].data = self.data + offset + HEADER_SIZE
+            self.keys[i].size = header.key_size
+            self.keys[i].error = 0
+            self.keys[i].bad_position = 0
+            self.keys[i].hash = 0
+            if hash_key != cython.NULL:
+                self.keys[i].hash = cython.cast(uint32_t, siphash13(hash_key, self.keys[i].data, header.key_size))
+            offset += record_size(header)
+        self.offsets[count] = offset
+        return 0

@@ -1,0 +1,358 @@
+"""Compaction: give the space of dead records back, segment by segment, while reads and writes go on.
+
+A job takes sealed segments whose live records together fill at most one new segment, copies those records (move_cy.py, without
+the GIL), makes the copies durable, and puts them in the place of the inputs by one manifest replace; then the inputs are
+unlinked. So the extra disk space needed is about one segment, and a crash at any moment leaves either the inputs or the
+outputs, both complete.
+
+Durability: what makes a record dead must be durable before the record is dropped, or a power cut could lose both; so the log is
+synced before a job is installed.
+
+A job that cannot finish (cancelled, disk full, damage found) keeps all its inputs: the copies made so far are
+installed beside them, because the index points to them, and the next job gains what this one did not.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flash_kv.engine import move_cy
+from flash_kv.engine.reports import CompactionProgress, CompactionReport
+from flash_kv.errors import CorruptionError, StoreFullError, storage_error
+from flash_kv.log.hints_cy import HintRun
+from flash_kv.log.records import SEGMENT_HEADER_SIZE
+from flash_kv.log.segment import Segment
+
+if TYPE_CHECKING:
+    from flash_kv.engine.db import DB
+
+LSN_MAX = 2**63
+STEP_BYTES = 1024**2
+Progress = Callable[[CompactionProgress], object]
+
+
+class CancelledByCaller(Exception):
+    """The progress callback said stop."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sealed segment and what a compaction would find in it."""
+
+    segment: Segment
+    used: int
+    live_bytes: int
+    tombstone_bytes: int
+    has_dead_values: bool
+    min_lsn: int
+    max_lsn: int
+
+    @property
+    def dead_bytes(self) -> int:
+        return self.used - SEGMENT_HEADER_SIZE - self.live_bytes - self.tombstone_bytes
+
+
+def candidates(db: DB) -> list[Candidate]:
+    """All sealed segments, those with the oldest records first."""
+    found = []
+    for segment in db._segments.sealed():
+        counts = db._segment_counts(segment.segment_id)
+        found.append(
+            Candidate(
+                segment=segment,
+                used=counts["used"],
+                live_bytes=counts["live_bytes"],
+                tombstone_bytes=counts["tombstone_bytes"],
+                has_dead_values=counts["value_records"] > counts["live_records"],
+                min_lsn=counts["min_lsn"],
+                max_lsn=counts["max_lsn"],
+            )
+        )
+    return sorted(found, key=lambda one: one.min_lsn)
+
+
+def tombstone_floor(db: DB, inputs: set[int]) -> int:
+    """The smallest LSN that a segment outside `inputs` with a dead value record holds.
+
+    A tombstone with a smaller LSN hides nothing any more. Every open segment counts, sealed or not.
+    """
+    floor = LSN_MAX
+    for segment_id in list(db._segments.open):
+        if segment_id in inputs:
+            continue
+        counts = db._segment_counts(segment_id)
+        if counts["value_records"] > counts["live_records"] and counts["min_lsn"]:
+            floor = min(floor, counts["min_lsn"])
+    return floor
+
+
+def reclaimable(one: Candidate, floor: int) -> int:
+    """Bytes a compaction of this segment gives back: dead values, frames, and tombstones that hide nothing."""
+    return one.dead_bytes + (one.tombstone_bytes if one.max_lsn < floor else 0)
+
+
+def group(chosen: list[Candidate], segment_bytes_max: int) -> list[list[Candidate]]:
+    """Jobs of neighbours whose live records fit one segment."""
+    jobs: list[list[Candidate]] = []
+    size = 0
+    for one in chosen:
+        wanted = one.live_bytes + one.tombstone_bytes
+        if not jobs or size + wanted > segment_bytes_max - SEGMENT_HEADER_SIZE:
+            jobs.append([])
+            size = 0
+        jobs[-1].append(one)
+        size += wanted
+    return jobs
+
+
+def choose_by_policy(db: DB) -> list[Candidate]:
+    """What the options say is worth compacting now."""
+    options = db.options
+    found = [one for one in candidates(db) if one.segment.segment_id not in db._compactor.damaged]
+    floor = tombstone_floor(db, set())
+    chosen = []
+    for one in found:
+        gain = reclaimable(one, floor)
+        records = one.used - SEGMENT_HEADER_SIZE
+        if gain >= options.compaction_dead_bytes and gain >= options.compaction_dead_ratio * records:
+            chosen.append(one)
+    small_limit = min(options.compaction_segment_bytes_min, options.segment_bytes_max // 2)
+    small = [one for one in found if one.used < small_limit and one not in chosen]
+    if len(small) >= 8:
+        chosen += small
+    if not chosen:
+        chosen = _holding_back_tombstones(found, floor, options.compaction_dead_ratio)
+    return sorted(chosen, key=lambda one: one.min_lsn)
+
+
+def _holding_back_tombstones(found: list[Candidate], floor: int, ratio: float) -> list[Candidate]:
+    """The oldest segment with dead values, when the tombstones it keeps alive have become a large share of the store."""
+    held = sum(one.tombstone_bytes for one in found if one.max_lsn >= floor)
+    total = sum(one.used - SEGMENT_HEADER_SIZE for one in found)
+    if total == 0 or held < ratio * total:
+        return []
+    return [one for one in found if one.has_dead_values][:1]
+
+
+class Compactor:
+    """The compactions of one store: one at a time."""
+
+    def __init__(self, db: DB) -> None:
+        self._db = db
+        # One compaction at a time; taken before the space lock, never inside it.
+        self.lock = threading.Lock()
+        self.damaged: set[int] = set()
+        self.last: CompactionReport | None = None
+        self.count = 0
+        self.bytes_moved = 0
+        self.bytes_reclaimed = 0
+        self.is_stopping = False
+
+    def predict(self) -> CompactionReport:
+        """What `run_all` would do."""
+        found = [one for one in candidates(self._db) if one.segment.segment_id not in self.damaged]
+        chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
+        before = sum(one.used for one in chosen)
+        kept = sum(one.live_bytes for one in chosen)
+        jobs = group(chosen, self._db.options.segment_bytes_max)
+        after = kept + SEGMENT_HEADER_SIZE * sum(any(one.live_bytes for one in job) for job in jobs)
+        return CompactionReport(
+            is_dry_run=True,
+            is_cancelled=False,
+            segments_compacted=len(chosen),
+            segments_written=sum(any(one.live_bytes for one in job) for job in jobs),
+            records_moved=0,
+            bytes_moved=kept,
+            tombstones_dropped=0,
+            bytes_before=before,
+            bytes_after=after,
+            bytes_reclaimed=before - after,
+            duration_s=0.0,
+        )
+
+    def run_all(self, progress: Progress | None) -> CompactionReport:
+        """Compact every sealed segment that has something to give back."""
+        with self.lock:
+            found = candidates(self._db)
+            chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
+            return self._run(chosen, progress, None)
+
+    def run_policy(self) -> CompactionReport | None:
+        """One round of the background compaction; None when there was nothing to do."""
+        with self.lock:
+            chosen = choose_by_policy(self._db)
+            if not chosen:
+                return None
+            return self._run(chosen, None, self._db.options.compaction_rate_bytes_per_s)
+
+    def _run(self, chosen: list[Candidate], progress: Progress | None, rate: int | None) -> CompactionReport:
+        run = Run(self._db, chosen, progress, rate)
+        started = time.monotonic()
+        is_cancelled = False
+        try:
+            for job in group(chosen, self._db.options.segment_bytes_max):
+                run.job(job)
+        except CancelledByCaller:
+            is_cancelled = True
+        finally:
+            report = run.report(time.monotonic() - started, is_cancelled)
+            self.last = report
+            self.count += 1
+            self.bytes_moved += report.bytes_moved
+            self.bytes_reclaimed += max(report.bytes_reclaimed, 0)
+            self._db._segments.release_retired()
+        return report
+
+
+class Run:
+    """One call's jobs, and what they add up to."""
+
+    def __init__(self, db: DB, chosen: list[Candidate], progress: Progress | None, rate: int | None) -> None:
+        self._db = db
+        self._segments = db._segments
+        self._progress = progress
+        self._rate = rate
+        self._bytes_total = sum(one.used for one in chosen)
+        self._segments_total = len(chosen)
+        self._bytes_done = 0
+        self._segments_done = 0
+        self._records_moved = 0
+        self._bytes_moved = 0
+        self._tombstones_dropped = 0
+        self._bytes_before = 0
+        self._bytes_after = 0
+        self._segments_written = 0
+
+    def job(self, inputs: list[Candidate]) -> None:
+        """Compact `inputs` together."""
+        db = self._db
+        floor = tombstone_floor(db, {one.segment.segment_id for one in inputs})
+        mover = move_cy.Mover(db, db.options.io == "mmap", db._write_hook, floor)
+        outputs: list[Segment] = []
+        is_whole = False
+        try:
+            for one in inputs:
+                self._move(mover, one, outputs)
+            is_whole = True
+        finally:
+            self._records_moved += mover.records_moved
+            self._bytes_moved += mover.bytes_moved
+            self._finish(mover, outputs, inputs if is_whole else [])
+            if is_whole:
+                self._tombstones_dropped += mover.tombstones_dropped
+                self._bytes_before += sum(one.used for one in inputs)
+
+    def _move(self, mover: move_cy.Mover, one: Candidate, outputs: list[Segment]) -> None:
+        segment = one.segment
+        mover.set_input(segment.segment_id, segment.epoch, self._segments.store_id, segment.source(), one.used)
+        done = self._bytes_done
+        while True:
+            started = time.monotonic()
+            before = mover.bytes_moved
+            outcome = mover.move(STEP_BYTES)
+            self._bytes_done = done + mover.input_offset
+            if outcome == move_cy.NEEDS_ROOM:
+                self._make_room(mover, outputs, one)
+            elif outcome == move_cy.DAMAGED:
+                self._db._compactor.damaged.add(segment.segment_id)
+                raise CorruptionError(
+                    segment.path,
+                    mover.input_offset,
+                    "a record is damaged; the segment is left as it is. verify() lists all damage, repair() salvages the rest",
+                )
+            elif outcome == move_cy.FAILED_WRITE:
+                path = outputs[-1].path
+                raise storage_error(OSError(mover.errno, "write failed"), path=path, operation="write")
+            elif outcome == move_cy.FAILED_READ:
+                raise CorruptionError(segment.path, mover.input_offset, "the index could not be read for this record")
+            elif outcome == move_cy.FAILED_MEMORY:
+                raise MemoryError("no memory for compaction")
+            self._report_progress(mover)
+            if outcome == move_cy.ALL:
+                self._segments_done += 1
+                self._bytes_done = done + one.used
+                return
+            self._hold_rate(STEP_BYTES + mover.bytes_moved - before, started)
+
+    def _make_room(self, mover: move_cy.Mover, outputs: list[Segment], one: Candidate) -> None:
+        """Grow the output, or begin the next one."""
+        wanted = mover.bytes_wanted
+        with self._segments.space_lock:
+            try:
+                self._grow_output(mover, outputs, wanted)
+            except StoreFullError:
+                if not self._segments.release_reserve():
+                    raise
+                self._grow_output(mover, outputs, wanted)
+
+    def _grow_output(self, mover: move_cy.Mover, outputs: list[Segment], wanted: int) -> None:
+        if outputs and mover.output_tail + wanted <= outputs[-1].capacity:
+            outputs[-1].grow(mover.output_tail + wanted)
+            mover.extend_output(outputs[-1].allocated)
+            return
+        segment = self._segments.create("compaction", SEGMENT_HEADER_SIZE + wanted)
+        outputs.append(segment)
+        mover.set_output(segment.segment_id, segment.mapping, segment.fd, SEGMENT_HEADER_SIZE, segment.allocated)
+
+    def _report_progress(self, mover: move_cy.Mover) -> None:
+        if self._db._compactor.is_stopping:
+            raise CancelledByCaller
+        if self._progress is None:
+            return
+        answer = self._progress(
+            CompactionProgress(
+                segments_done=self._segments_done,
+                segments_total=self._segments_total,
+                bytes_done=self._bytes_done,
+                bytes_total=self._bytes_total,
+                bytes_moved=self._bytes_moved + mover.bytes_moved,
+            )
+        )
+        if answer is False:
+            raise CancelledByCaller
+
+    def _hold_rate(self, size: int, started: float) -> None:
+        if self._rate is not None:
+            left = size / self._rate - (time.monotonic() - started)
+            if left > 0:
+                self._db._maintenance.pause(left)
+
+    def _finish(self, mover: move_cy.Mover, outputs: list[Segment], inputs: list[Candidate]) -> None:
+        """Make the outputs durable and install them in the place of `inputs`, which may be none."""
+        segments = self._segments
+        sealed: list[tuple[Segment, HintRun]] = []
+        for segment in outputs:
+            end = segments.store._segment_counts(segment.segment_id)["used"]
+            if end == SEGMENT_HEADER_SIZE:
+                with segments.space_lock:
+                    segments.discard(segment)
+                continue
+            segments.seal_file(segment, end)
+            sealed.append((segment, segments.make_hint(segment, is_ordered=False)))
+            segment.release_descriptor()
+            self._bytes_after += end if inputs else 0
+        self._segments_written += len(sealed)
+        if not sealed and not inputs:
+            return
+        self._db._sync_for_compaction()
+        segments.install(sealed, [one.segment for one in inputs])
+
+    def report(self, duration_s: float, is_cancelled: bool) -> CompactionReport:
+        """What the finished jobs did."""
+        return CompactionReport(
+            is_dry_run=False,
+            is_cancelled=is_cancelled,
+            segments_compacted=self._segments_done,
+            segments_written=self._segments_written,
+            records_moved=self._records_moved,
+            bytes_moved=self._bytes_moved,
+            tombstones_dropped=self._tombstones_dropped,
+            bytes_before=self._bytes_before,
+            bytes_after=self._bytes_after,
+            bytes_reclaimed=self._bytes_before - self._bytes_after,
+            duration_s=duration_s,
+        )

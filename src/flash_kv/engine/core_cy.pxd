@@ -1,0 +1,57 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from flash_kv.engine.batch_cy cimport BatchBuffer
+from flash_kv.engine.versions_cy cimport VersionChains
+from flash_kv.index.index_cy cimport Index
+from flash_kv.io.mutex cimport pthread_mutex_t
+from flash_kv.log.table_cy cimport Key, SegmentRef, SegmentTable, TableState
+from flash_kv.log.writer_cy cimport LogWriter
+
+cdef enum Outcome:
+    DONE = 0
+    ABSENT = 1                            # nothing to delete
+    NEEDS_ROOM = 2                        # make room, then try again
+    FAILED_READ = 3                       # a record that had to be compared is damaged or unreadable: see the key
+    FAILED_MEMORY = 4
+    FAILED_WRITE = 5                      # errno in Core.write_errno
+
+cdef enum State:
+    IS_CLOSED = 1
+    IS_POISONED = 2
+    IS_READ_ONLY = 4
+
+# What one commit wrote: for waiting on its sync, and for withdrawing it.
+cdef struct Commit:
+    uint64_t segment_id
+    uint64_t offset
+    uint64_t size
+    uint64_t lsn                          # of its last record
+    uint64_t found                        # keys that existed before
+
+cdef class Core:
+    cdef SegmentTable table
+    cdef TableState* log
+    cdef Index index
+    cdef LogWriter writer
+    cdef VersionChains versions
+    cdef pthread_mutex_t mutex            # the write lock
+    cdef int state                        # 0: open for writing
+    cdef uint64_t generation              # of forks, at the open
+    cdef bint waits_for_sync              # a commit is followed by `DB._after_commit`
+    cdef uint64_t key_count               # live keys
+    cdef int write_errno
+    cdef object __weakref__
+
+    cdef int check_readable(self) except -1
+    cdef int check_writable(self) except -1
+    cdef int inspect(self, uint64_t position, int* kind, uint64_t* lsn, uint64_t* size) noexcept nogil
+    cdef int look(self, Key* key, uint64_t* entry) noexcept nogil
+    cdef void count_new(self, SegmentRef* ref, int kind, uint64_t size, uint64_t lsn) noexcept nogil
+    cdef void count_dead(self, uint64_t position) noexcept nogil
+    cdef int apply(self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old) noexcept nogil
+    cdef int apply_versioned(
+        self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old
+    ) noexcept nogil
+    cdef int write_one(
+        self, Key* key, int kind, const uint8_t* value, uint64_t value_size, Commit* commit
+    ) noexcept nogil
+    cdef int write_batch(self, BatchBuffer batch, Commit* commit) noexcept nogil

@@ -1,0 +1,336 @@
+"""The critical section of a write, over table, index, log writer and version chains.
+
+A write is one critical section under the write lock: build the record at the tail, change the index, publish the
+record. Classes build on each other: `Core` here, `Reads` (reads_cy.py), `Writes` (writes_cy.py), `Store` (store_cy.py), and
+`DB` (db.py), which adds policy: opening, making room, syncs, compaction.
+
+Lock order: the space lock (segment_set.py), then the sync lock (durability.py), then the write lock (`mutex` here).
+While the write lock is held no Python code runs and nothing is waited for, so it is held for microseconds and can be taken
+with or without the GIL; the GIL is never held while waiting for it.
+
+Invariants: log and index change together under the write lock; a record is published after everything that can fail;
+segments are unmapped only under the GIL, so a read that keeps the GIL needs no pin.
+"""
+
+import cython
+from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer
+from cython.cimports.flash_kv.engine.core_cy import (
+    ABSENT,
+    DONE,
+    FAILED_MEMORY,
+    FAILED_READ,
+    FAILED_WRITE,
+    IS_CLOSED,
+    NEEDS_ROOM,
+)
+from cython.cimports.flash_kv.intrinsics import unlikely
+from cython.cimports.flash_kv.io.mutex import (
+    lock_releasing_gil,
+    pthread_atfork,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    pthread_mutex_unlock,
+)
+from cython.cimports.flash_kv.log.format import (
+    ENTRY_ERROR,
+    ENTRY_VERSIONED,
+    FLAG_IN_BATCH,
+    HEADER_SIZE,
+    KIND_BATCH,
+    KIND_TOMBSTONE,
+    KIND_VALUE,
+    RecordHeader,
+    position_of,
+    record_size,
+    segment_of,
+)
+from cython.cimports.flash_kv.log.table_cy import (
+    Key,
+    SegmentRef,
+    load_record,
+    mapped_record,
+    newest_position,
+    segment_ref,
+)
+from cython.cimports.libc.errno import ENOMEM
+from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdlib import free
+from cython.cimports.libc.string import memcpy
+
+_forks = cython.declare(uint64_t, 0)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _count_fork() -> cython.void:
+    global _forks
+    _forks += 1
+
+
+pthread_atfork(cython.NULL, cython.NULL, _count_fork)
+
+
+@cython.cclass
+class Core:
+    """State and critical section of a store."""
+
+    def __cinit__(self, *args, **kwargs):
+        pthread_mutex_init(cython.address(self.mutex), cython.NULL)
+        self.state = IS_CLOSED
+        self.generation = _forks
+
+    def __dealloc__(self):
+        # After a fork the mutex may have been copied while a thread of the parent held it.
+        if self.generation == _forks:
+            pthread_mutex_destroy(cython.address(self.mutex))
+
+    # -- states
+
+    def check_readable(self):
+        if unlikely(self.state & IS_CLOSED or self.generation != _forks):
+            self._refuse(False)
+        return 0
+
+    def check_writable(self):
+        if unlikely(self.state != 0 or self.generation != _forks):
+            self._refuse(True)
+        return 0
+
+    def _has_forked(self) -> bool:
+        return self.generation != _forks
+
+    def _set_state(self, bits: int, is_set: bool) -> None:
+        lock_releasing_gil(cython.address(self.mutex))
+        self.state = (self.state | bits) if is_set else (self.state & ~bits)
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def _state(self) -> int:
+        return self.state
+
+    # Requires, from here on: write lock held.
+
+    def inspect(self, position, kind, lsn, size):
+        """Kind, LSN and size of a record the index points to; 0, or -1 when it cannot be read."""
+        header: cython.pointer(cython.const[RecordHeader])
+        buffer: cython.pointer(uint8_t) = cython.NULL
+        capacity: uint64_t = 0
+        key: Key
+        if self.log.is_mapped:
+            header = mapped_record(self.log, position)
+        else:
+            header = load_record(self.log, position, cython.address(buffer), cython.address(capacity), cython.address(key))
+        if header == cython.NULL:
+            free(buffer)
+            return -1
+        kind[0] = header.kind
+        lsn[0] = header.lsn
+        size[0] = record_size(header)
+        free(buffer)
+        return 0
+
+    def look(self, key, entry):
+        """DONE and the entry of a live key, ABSENT, or FAILED_READ. Needs no lock."""
+        kind: cython.int = KIND_VALUE
+        lsn: uint64_t
+        size: uint64_t
+        position: uint64_t
+        entry[0] = self.index.find(key)
+        if entry[0] == 0:
+            return ABSENT
+        if entry[0] == ENTRY_ERROR:
+            return FAILED_READ
+        if entry[0] & ENTRY_VERSIONED:
+            position = newest_position(self.log, entry[0])
+            if self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) != 0:
+                key.error = 0
+                key.bad_position = position
+                return FAILED_READ
+        return DONE if kind == KIND_VALUE else ABSENT
+
+    def count_new(self, ref, kind, size, lsn):
+        if kind == KIND_VALUE:
+            ref.value_records += 1
+            ref.live_records += 1
+            ref.live_bytes += size
+        else:
+            ref.tombstones += 1
+            ref.tombstone_bytes += size
+        if ref.min_lsn == 0 or lsn < ref.min_lsn:
+            ref.min_lsn = lsn
+        if lsn > ref.max_lsn:
+            ref.max_lsn = lsn
+
+    def count_dead(self, position):
+        """The value record at `position` is no longer the newest of its key."""
+        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
+        kind: cython.int
+        lsn: uint64_t
+        size: uint64_t
+        if ref != cython.NULL and self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0:
+            ref.live_records -= 1
+            ref.live_bytes -= size
+
+    def apply(self, key, kind, position, lsn, size, old):
+        """Bring the index to a record just built: DONE, or a failure with nothing changed."""
+        ref: cython.pointer(SegmentRef) = self.writer.ref
+        if unlikely(self.versions.newest_snapshot != 0 or self.versions.pending_count != 0):
+            return self.apply_versioned(key, kind, position, lsn, size, old)
+        if kind == KIND_VALUE:
+            old[0] = self.index.upsert(key, position)
+        else:
+            old[0] = self.index.remove(key)
+        if unlikely(old[0] == ENTRY_ERROR):
+            return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
+        if old[0] != 0:
+            self.count_dead(old[0])
+        if kind == KIND_VALUE:
+            self.key_count += old[0] == 0
+        else:
+            self.key_count -= old[0] != 0
+        self.count_new(ref, kind, size, lsn)
+        return DONE
+
+    def apply_versioned(self, key, kind, position, lsn, size, old):
+        """As `apply`, while snapshots are open or chains are left."""
+        before: uint64_t = self.index.find(key)
+        newest: uint64_t
+        entry: uint64_t = position
+        old_kind: cython.int = KIND_TOMBSTONE
+        old_lsn: uint64_t = 0
+        old_size: uint64_t
+        if before == ENTRY_ERROR:
+            return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
+        newest = newest_position(self.log, before)
+        if before != 0 and self.inspect(newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)):
+            key.error = 0
+            key.bad_position = newest
+            return FAILED_READ
+        is_live: cython.bint = before != 0 and old_kind == KIND_VALUE
+        if before & ENTRY_VERSIONED or (before != 0 and old_lsn <= self.versions.newest_snapshot):
+            entry = self.versions.push(before, old_lsn, position, lsn)
+        elif kind == KIND_TOMBSTONE:
+            entry = 0
+        if entry == 0:
+            if before != 0:
+                self.index.remove(key)
+        elif entry != before:
+            self.index.upsert(key, entry)
+        if is_live:
+            self.count_dead(newest)
+        if kind == KIND_VALUE:
+            self.key_count += not is_live
+        else:
+            self.key_count -= is_live
+        old[0] = newest if is_live else 0
+        self.count_new(self.writer.ref, kind, size, lsn)
+        return DONE
+
+    def write_one(self, key, kind, value, value_size, commit):
+        """One record: built, indexed, published."""
+        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key.size) + value_size + 7) & ~cython.cast(uint64_t, 7)
+        lsn: uint64_t = self.writer.next_lsn
+        place: cython.pointer(uint8_t)
+        word: uint64_t
+        old: uint64_t = 0
+        outcome: cython.int
+        position: uint64_t
+        if not self.writer.has_room(size):
+            return NEEDS_ROOM
+        if unlikely(self.index.reserve(1) != 0 or self.versions.reserve(1) != 0):
+            return FAILED_MEMORY
+        place = self.writer.begin(size)
+        if place == cython.NULL:
+            return FAILED_MEMORY
+        position = position_of(self.writer.segment_id, self.writer.tail)
+        self.writer.fill(place, kind, key.data, key.size, value, cython.cast(uint32_t, value_size), lsn)
+        word = self.writer.seal_record(place, self.writer.tail, size, kind, 0)
+        commit.segment_id = self.writer.segment_id
+        commit.offset = self.writer.tail
+        commit.size = size
+        commit.lsn = lsn
+        self.write_errno = self.writer.publish(place, size, word, 1)
+        if unlikely(self.write_errno != 0):
+            return FAILED_WRITE
+        # Published before it is indexed: a reader without the GIL never finds a record that is not yet whole.
+        outcome = self.apply(key, kind, position, lsn, size, cython.address(old))
+        if unlikely(outcome != DONE):
+            self.writer.unpublish(place, size)
+        commit.found = old != 0
+        return outcome
+
+    def write_batch(self, batch, commit):
+        """All records of a batch under one frame. A batch of deletes alone leaves absent keys out."""
+        first: uint64_t = self.writer.next_lsn
+        start: uint64_t = self.writer.tail
+        place: cython.pointer(uint8_t)
+        record: cython.pointer(uint8_t)
+        header: cython.pointer(RecordHeader)
+        size: uint64_t = HEADER_SIZE
+        one: uint64_t
+        count: uint64_t = 0
+        i: uint64_t
+        old: uint64_t
+        word: uint64_t
+        outcome: cython.int
+        if not self.writer.has_room(HEADER_SIZE + batch.size):
+            return NEEDS_ROOM
+        if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
+            return FAILED_MEMORY
+        place = self.writer.begin(HEADER_SIZE + batch.size)
+        if place == cython.NULL:
+            return FAILED_MEMORY
+        self.index.find_many(batch.keys, batch.count, batch.entries)
+        for i in range(batch.count):
+            if batch.entries[i] == ENTRY_ERROR:
+                batch.keys[0] = batch.keys[i]
+                return FAILED_READ
+        for i in range(batch.count):
+            if batch.puts == 0 and batch.entries[i] == 0:
+                continue
+            record = place + size
+            one = batch.offsets[i + 1] - batch.offsets[i]
+            memcpy(record + 8, batch.data + batch.offsets[i] + 8, one - 8)
+            header = cython.cast(cython.pointer(RecordHeader), record)
+            header.lsn = first + count
+            word = self.writer.seal_record(
+                record, start + size, one, cython.cast(cython.pointer(RecordHeader), batch.data + batch.offsets[i]).kind, FLAG_IN_BATCH
+            )
+            cython.cast(cython.pointer(uint64_t), record)[0] = word
+            batch.entries[count] = size
+            batch.keys[count] = batch.keys[i]
+            count += 1
+            size += one
+        commit.found = 0
+        commit.size = 0
+        if count == 0:
+            return ABSENT
+        header = cython.cast(cython.pointer(RecordHeader), place)
+        header.key_size = cython.cast(uint32_t, count)
+        header.value_size = cython.cast(uint32_t, (size - HEADER_SIZE) >> 3)
+        header.lsn = first
+        word = self.writer.seal_record(place, start, size, KIND_BATCH, 0)
+        self.write_errno = self.writer.publish(place, size, word, count)
+        if self.write_errno:
+            return FAILED_WRITE
+        commit.segment_id = self.writer.segment_id
+        commit.offset = start
+        commit.size = size
+        commit.lsn = first + count - 1
+        for i in range(count):
+            header = cython.cast(cython.pointer(RecordHeader), place + batch.entries[i])
+            outcome = self.apply(
+                cython.address(batch.keys[i]),
+                header.kind,
+                position_of(self.writer.segment_id, start + batch.entries[i]),
+                header.lsn,
+                record_size(header),
+                cython.address(old),
+            )
+            if outcome != DONE:
+                # It could be read a moment ago: memory and log no longer agree, so nothing more is written.
+                batch.keys[0] = batch.keys[i]
+                self.writer.is_spoiled = True
+                return outcome
+            commit.found += old != 0
+        return DONE

@@ -1,0 +1,503 @@
+"""`DB`: an open store as a mutable mapping of bytes to bytes, and `open`, which makes one.
+
+The hot path is compiled (store_cy.py and below); here is policy: what an open does, how room is made, when to sync, what the
+background thread does, how all of it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from flash_kv.engine import recovery, scan_cy
+from flash_kv.engine.backup import backup
+from flash_kv.engine.batch import WriteBatch
+from flash_kv.engine.batch_cy import BatchBuffer
+from flash_kv.engine.compaction import Compactor
+from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.maintenance import Maintenance
+from flash_kv.engine.reports import (
+    BackupReport,
+    CompactionProgress,
+    CompactionReport,
+    Stats,
+    VerifyReport,
+)
+from flash_kv.engine.segment_set import SegmentSet
+from flash_kv.engine.snapshot import Snapshot
+from flash_kv.engine.stats import gather
+from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, Store
+from flash_kv.engine.verify import verify_open
+from flash_kv.engine.views import Bound, ItemsView, KeysView, Range, ValuesView, scan
+from flash_kv.errors import (
+    ClosedError,
+    ForkedError,
+    PoisonedError,
+    ReadOnlyError,
+    StoreNotFoundError,
+    StrPath,
+    storage_error,
+)
+from flash_kv.index.btree_cy import BTreeIndex
+from flash_kv.index.hash_cy import HashIndex
+from flash_kv.index.index_cy import Index
+from flash_kv.index.load_cy import load_index
+from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
+from flash_kv.io.system import REAL, System
+from flash_kv.log.names import segment_name
+from flash_kv.log.table_cy import SegmentTable
+from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
+
+INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
+
+# By id: a mapping compares by content and has no hash.
+_open_stores: weakref.WeakValueDictionary[int, DB] = weakref.WeakValueDictionary()
+
+
+class DB(Store, MutableMapping[bytes, bytes]):
+    """An open store: a mutable mapping of bytes to bytes, for any number of threads, and a context manager.
+
+    Keys and values are bytes-like, `str` is encoded as UTF-8, what is read is `bytes`. With an ordered index keys are
+    iterated in byte order. Every iteration runs on a snapshot of the moment it begins. Made by `flash_kv.open`.
+    """
+
+    def __init__(self, path: StrPath, options: Options, system: System = REAL) -> None:
+        self._path = Path(os.fspath(path)).absolute()
+        self._options = options
+        self._system = system
+        self._pid = os.getpid()
+        self._durability = parse_durability(options.durability)
+        self._write_hook = None if type(system) is System else system.write_at
+        self._lock_file: LockFile | None = None
+        # Orders syncs against the closing of descriptors; before the write lock, apart from the space lock.
+        self._sync_lock = threading.RLock()
+        self._syncs = SyncKeeper(self, self._sync_lock)
+        self._compactor = Compactor(self)
+        self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
+        self._background_error: BaseException | None = None
+        self._close_lock = threading.Lock()
+        self._bytes_since_sync = 0
+        self._open()
+
+    # -- opening and closing
+
+    def _open(self) -> None:
+        started = time.monotonic()
+        system, options = self._system, self._options
+        self._make_directory()
+        self._lock_file = self._lock()
+        self._table = SegmentTable(options.io == "mmap")
+        self._set_up(self._table, options.io == "mmap", self._write_hook)
+        try:
+            manifest = recovery.find_or_create(system, self._path, options)
+            self._segments = SegmentSet(system, self._path, options, manifest, self)
+            self._is_ordered = options.index != "hash"
+            found = recovery.recover(self._segments)
+            if not options.read_only:
+                recovery.settle(self._segments, found)
+            self._load(found)
+        except BaseException:
+            if hasattr(self, "_segments"):
+                self._segments.close_files()
+            if self._lock_file is not None:
+                self._lock_file.release()
+            raise
+        self._resume_lsn(found.last_lsn + 1)
+        self._syncs.begin_at(found.last_lsn)
+        self._recovery = found.report(time.monotonic() - started)
+        self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
+        self._set_state(CLOSED, False)
+        self._set_state(READ_ONLY, options.read_only)
+        _open_stores[id(self)] = self
+
+    def _make_directory(self) -> None:
+        if self._path.is_dir():
+            return
+        if self._options.read_only or not self._options.create:
+            raise StoreNotFoundError(self._path)
+        try:
+            self._system.make_directory(self._path)
+        except FileExistsError:
+            # Another process made it first, or it is a file: then listing it says so.
+            if not self._path.is_dir():
+                raise storage_error(
+                    NotADirectoryError(20, "Not a directory"), path=self._path, operation="open"
+                ) from None
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="create") from error
+
+    def _lock(self) -> LockFile | None:
+        try:
+            if self._options.read_only:
+                return acquire_shared(self._system, self._path)
+            return acquire(self._system, self._path)
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="lock") from error
+
+    def _load(self, found: recovery.Recovery) -> None:
+        """Register what was found and build the index from it."""
+        segments = self._segments
+        for one in found.kept:
+            segments.register(one.segment, one.end)
+        index = INDEX_CLASSES[self._options.index](self._table, segments.hash_key)
+        loaded = load_index(index, self._table, [one.run for one in found.kept])
+        self._install_index(index, loaded.keys)
+
+    @property
+    def path(self) -> Path:
+        """The store's directory."""
+        return self._path
+
+    @property
+    def options(self) -> Options:
+        """The options it was opened with."""
+        return self._options
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return bool(self._state() & CLOSED)
+
+    def close(self) -> None:
+        """End all work, make everything durable, write hint files, unlock. A second call does nothing.
+
+        Whatever was acknowledged is safe without it; after it the next open has the least to do. StorageError when the
+        disk refuses; the store is closed all the same, and the next open recovers.
+        """
+        if self._has_forked():
+            self._abandon()
+            return
+        with self._close_lock:
+            if self.closed:
+                return
+            self._compactor.is_stopping = True
+            self._maintenance.stop()
+            with self._compactor.lock:
+                was_writable = self._state() == 0
+                self._set_state(CLOSED, True)
+                _open_stores.pop(id(self), None)
+                try:
+                    if was_writable:
+                        self._segments.close()
+                finally:
+                    self._segments.close_files()
+                    if self._lock_file is not None:
+                        self._lock_file.release()
+
+    def _abandon(self) -> None:
+        """In a forked child: let go of the lock's descriptor, touch nothing else; the parent goes on."""
+        self._set_state(CLOSED, True)
+        if self._lock_file is not None:
+            self._lock_file.abandon()
+
+    def __enter__(self) -> DB:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_recovery") and not self.closed and not self._has_forked():
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<flash_kv.DB {str(self._path)!r}, {'closed' if self.closed else 'open'}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an open store cannot be pickled; pickle its path and open it there")
+
+    # -- what the compiled part asks for
+
+    def _refuse(self, is_write: bool) -> None:
+        state = self._state()
+        if self._has_forked():
+            raise ForkedError(self._path, self._pid)
+        if state & CLOSED:
+            raise ClosedError(self._path)
+        if is_write and state & READ_ONLY:
+            raise ReadOnlyError(self._path)
+        if is_write and state & POISONED:
+            raise PoisonedError(self._path, self._syncs.cause or OSError(5, "a write could not be taken back"))
+
+    def _segment_path(self, segment_id: int) -> Path:
+        return self._path / segment_name(segment_id)
+
+    def _storage_error(self, number: int, path: Path, offset: int) -> OSError:
+        return storage_error(
+            OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
+        )
+
+    def _make_room(self, size: int, is_delete: bool) -> None:
+        error, self._background_error = self._background_error, None
+        if error is not None:
+            raise error
+        self._segments.make_room(size, is_delete)
+        self._maintenance.wake()
+
+    def _after_commit(self, segment_id: int, offset: int, size: int, lsn: int, durability: Durability | None) -> None:
+        """Keep the promise of `durability`, the store's by default, for a commit that is in the log."""
+        wanted = durability or self._durability
+        if wanted.kind == "bytes":
+            self._bytes_since_sync += size
+            if self._bytes_since_sync < wanted.bytes:
+                return
+            self._bytes_since_sync = 0
+        elif wanted.kind != "always":
+            return
+        try:
+            self._syncs.wait_for(lsn)
+        except PoisonedError:
+            if wanted.kind == "always":
+                self._take_back(segment_id, offset, size, lsn)
+            raise
+
+    def _take_back(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        """The caller is about to hear that this commit failed: neither reads nor the next open may find it."""
+        with self._segments.space_lock:
+            segment = self._segments.open[segment_id]
+            self._withdraw(segment_id, segment.mapping, offset, size, lsn)
+            for one in list(self._segments.unsealed.values()):
+                one.allocated = max(one.allocated, one.readable_bytes)
+            self._reload()
+
+    def _reload(self) -> None:
+        """Build the index again from the log as it is. Requires: poisoned, space lock held."""
+        runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
+        index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
+        loaded = load_index(index, self._table, [run for run in runs if run is not None])
+        self._install_index(index, loaded.keys)
+
+    def _poison(self, cause: OSError) -> None:
+        """Nothing more is written: what the disk holds is not known any more."""
+        self._syncs.poison(cause)
+        self._set_state(POISONED, True)
+
+    def _spoil(self) -> None:
+        self._poison(OSError(5, "a failed write could not be taken back"))
+
+    # -- background
+
+    def _maintain(self, is_sync_due: bool, is_look_due: bool) -> None:
+        """One round of the background thread."""
+        try:
+            self._segments.seal_rotated()
+            self._segments.prepare_spare()
+            if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
+                self._syncs.wait_for(self._log_end()[4])
+            if is_look_due:
+                self._segments.release_retired()
+                if self._options.compaction == "auto" and _is_within(self._options.compaction_window):
+                    self._compactor.run_policy()
+        except Exception as error:
+            if self._background_error is None:
+                self._background_error = error
+
+    def _snapshot_closed(self) -> None:
+        """Trim at once what is little; the rest is the background thread's."""
+        if self._has_forked() or self.closed:
+            return
+        if self._chain_count():
+            self._collapse_versions(256)
+            self._maintenance.wake()
+        if self._segments.retired:
+            self._segments.release_retired()
+
+    def _sync_for_compaction(self) -> None:
+        """What made records dead must be durable before they are dropped."""
+        end = self._log_end()[4]
+        if end > self._syncs.synced_lsn:
+            self._syncs.wait_for(end)
+
+    # -- the mapping
+
+    def __iter__(self) -> Iterator[bytes]:
+        return scan(self, None, scan_cy.KEYS, Range(None, None, None), False)
+
+    def __reversed__(self) -> Iterator[bytes]:
+        return scan(self, None, scan_cy.KEYS, Range(None, None, None), True)
+
+    def keys(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> KeysView:
+        """A view of the keys: all, those with a prefix, or from `start` (included) to `stop` (not included).
+
+        `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
+        """
+        return KeysView(self, None, prefix, start, stop, reverse)
+
+    def values(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ValuesView:
+        """A view of the values, in the order of their keys; bounds as in `keys`."""
+        return ValuesView(self, None, prefix, start, stop, reverse)
+
+    def items(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ItemsView:
+        """A view of the (key, value) pairs; bounds as in `keys`."""
+        return ItemsView(self, None, prefix, start, stop, reverse)
+
+    def popitem(self) -> tuple[bytes, bytes]:
+        """Delete and return one pair: that of the greatest key with an ordered index, any one without. KeyError when empty."""
+        while True:
+            chosen = scan(self, None, scan_cy.KEYS, Range(None, None, None), self._is_ordered)
+            key = next(chosen, None)
+            if key is None:
+                raise KeyError("popitem(): the store is empty")
+            value = self.pop(key, None)
+            if value is not None:
+                return key, value
+
+    def update(self, other: Any = (), /, **pairs: Any) -> None:
+        """Store all pairs of a mapping or an iterable, and the keywords, as one batch: all of them or none."""
+        batch = self.batch()
+        if isinstance(other, Mapping):
+            batch.put_many(other)
+        elif hasattr(other, "keys"):
+            batch.put_many((key, other[key]) for key in other.keys())
+        else:
+            batch.put_many(other)
+        batch.put_many(pairs)
+        batch.commit()
+
+    def __ior__(self, other: Any) -> DB:
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Delete every key, as one commit."""
+        self.delete_range()
+
+    def delete_range(self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None) -> int:
+        """Delete the keys with a prefix, or from `start` (included) to `stop` (not included), as one commit; how many.
+
+        Without a bound: every key. It deletes what is there at its beginning; a key stored meanwhile stays.
+        """
+        keys = scan(self, None, scan_cy.KEYS, Range(prefix, start, stop), False)
+        return self.delete_many(keys)
+
+    # -- batches, snapshots, durability
+
+    def batch(self, *, durability: DurabilitySpec | None = None) -> WriteBatch:
+        """A write batch: a context manager that commits on success and discards on an exception."""
+        self._require_writable()
+        return WriteBatch(self, durability)
+
+    def _require_writable(self) -> None:
+        if self._state() or self._has_forked():
+            self._refuse(True)
+
+    def snapshot(self) -> Snapshot:
+        """The store as of now, as a read-only mapping; opened in O(1)."""
+        return Snapshot(self)
+
+    def sync(self) -> None:
+        """Back when everything committed so far survives a power cut. PoisonedError when the disk refuses."""
+        self._require_writable()
+        self._syncs.wait_for(self._log_end()[4])
+
+    # -- long operations
+
+    def compact(
+        self,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[CompactionProgress], object] | None = None,
+    ) -> CompactionReport:
+        """Give back the space of all overwritten and deleted records; reads and writes go on meanwhile.
+
+        `dry_run` only says what it would gain. `progress` is called about once a megabyte; when it returns False the
+        compaction is cancelled, when it raises the exception is passed on; either way nothing is lost. A crash
+        leaves the old segments or the new ones.
+        """
+        if dry_run:
+            self.check_open()
+            return self._compactor.predict()
+        self._require_writable()
+        self._maintenance.start()
+        self._segments.rotate()
+        self._segments.seal_rotated()
+        return self._compactor.run_all(progress)
+
+    def check_open(self) -> None:
+        """ClosedError or ForkedError unless the store can be read."""
+        if self.closed or self._has_forked():
+            self._refuse(False)
+
+    def backup(self, dest: StrPath) -> BackupReport:
+        """Copy the store as it is now to the new directory `dest`, which then opens as a store.
+
+        Segments are hard-linked where `dest` is on the same file system, else copied. Writers go on. `dest` appears whole
+        or not at all.
+        """
+        self.check_open()
+        return backup(self, dest)
+
+    def verify(self) -> VerifyReport:
+        """Read and check every record, hint file and the manifest; all damage is in the report, none is raised."""
+        self.check_open()
+        return verify_open(self)
+
+    def stats(self) -> Stats:
+        """The state of the store, in O(segments)."""
+        self.check_open()
+        return gather(self)
+
+
+def open_store(
+    path: StrPath,
+    *,
+    index: str = "btree",
+    durability: DurabilitySpec = "process",
+    io: str = "mmap",
+    read_only: bool = False,
+    **options: Any,
+) -> DB:
+    """Open the store in the directory `path`, or make one there.
+
+    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
+    `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
+    are the fields of `flash_kv.Options`.
+
+    Raises OptionsError, LockedError (another process writes to it), StoreNotFoundError, NotAStoreError,
+    FormatVersionError, CorruptionError, StorageError. A killed process or a power cut needs no repair: what was
+    acknowledged is there.
+    """
+    chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
+    return DB(path, chosen)
+
+
+def _is_within(window: tuple[int, int] | None) -> bool:
+    """Is it now between these hours?"""
+    if window is None:
+        return True
+    start, end = window
+    hour = time.localtime().tm_hour
+    return start <= hour < end if start < end else hour >= start or hour < end
+
+
+def _close_all() -> None:
+    for db in list(_open_stores.values()):
+        db.close()
+
+
+def _abandon_all() -> None:
+    """In a forked child: the parent keeps its stores and their locks."""
+    for db in list(_open_stores.values()):
+        db._abandon()
+    _open_stores.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,96 @@
+"""When commits become durable: syncs, shared by all who wait, and what happens when one fails.
+
+One sync serves everybody who committed before it began (group commit): the first waiter becomes the leader and syncs, the
+others wait and are served by it or by the next one.
+
+The first failed sync poisons the store for good: a file system may report a later sync as fine with the data gone. Writes
+raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is withdrawn from the log, so it
+does not come back at the next open after its caller was told that it failed.
+
+Lock order: `sync_lock` before the write lock, never together with the space lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from flash_kv.errors import PoisonedError
+
+if TYPE_CHECKING:
+    from flash_kv.engine.db import DB
+
+
+class SyncKeeper:
+    """The syncs of one store."""
+
+    def __init__(self, db: DB, sync_lock: threading.RLock) -> None:
+        self._db = db
+        # Held while descriptors are synced: sealing takes it to close one.
+        self._sync_lock = sync_lock
+        # Guards the fields below; held for moments only.
+        self._changed = threading.Condition()
+        self._is_syncing = False
+        self._synced_lsn = 0
+        self.cause: OSError | None = None
+        self.syncs = 0
+        self.sync_duration_s = 0.0
+
+    @property
+    def synced_lsn(self) -> int:
+        """Everything up to here survives a power cut."""
+        return self._synced_lsn
+
+    def begin_at(self, lsn: int) -> None:
+        """What an open found durable."""
+        self._synced_lsn = lsn
+
+    def wait_for(self, lsn: int) -> None:
+        """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
+        while True:
+            with self._changed:
+                while True:
+                    if self._synced_lsn >= lsn:
+                        return
+                    if self.cause is not None:
+                        raise PoisonedError(self._db.path, self.cause)
+                    if not self._is_syncing:
+                        self._is_syncing = True
+                        break
+                    self._changed.wait()
+            self._lead()
+
+    def _lead(self) -> None:
+        reached = None
+        try:
+            reached = self._sync_once()
+        except OSError as error:
+            self._db._poison(error)
+        finally:
+            with self._changed:
+                self._is_syncing = False
+                if reached is not None:
+                    self._synced_lsn = max(self._synced_lsn, reached)
+                self._changed.notify_all()
+
+    def _sync_once(self) -> int:
+        """Sync every unsealed segment; the LSN up to which all is durable then."""
+        system = self._db._system
+        with self._sync_lock:
+            target: int = self._db._log_end()[4]
+            started = system.monotonic_s()
+            # Sealed ones are durable. Listed after the target was read, so none with a record up to it is missed.
+            for segment in list(self._db._segments.unsealed.values()):
+                if segment.sealed_bytes is None:
+                    segment.sync()
+            self.sync_duration_s += system.monotonic_s() - started
+            self.syncs += 1
+        self._db._mark_synced(target)
+        return target
+
+    def poison(self, cause: OSError) -> None:
+        """Remember the first failure and wake all who wait."""
+        with self._changed:
+            if self.cause is None:
+                self.cause = cause
+            self._changed.notify_all()

@@ -1,0 +1,80 @@
+"""The background thread of a store: seals full segments, keeps a spare ready, syncs by the clock, compacts.
+
+It starts with the first write and holds the store weakly, so a store that is dropped without `close` can be collected. A
+failure here reaches the caller's next write.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from flash_kv.options import Durability
+
+if TYPE_CHECKING:
+    from flash_kv.engine.db import DB
+
+
+class Maintenance:
+    """One thread, woken by events and by the clock."""
+
+    def __init__(self, db: DB, durability: Durability, interval_s: float) -> None:
+        self._db = weakref.ref(db)
+        self._sync_s = durability.seconds if durability.kind == "interval" else None
+        self._interval_s = min(interval_s, self._sync_s or interval_s)
+        self._compaction_s = interval_s
+        self._woken = threading.Event()
+        self._is_stopping = False
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self.is_idle = threading.Event()
+
+    def start(self) -> None:
+        """Have the thread running."""
+        if self._thread is None and not self._is_stopping:
+            with self._start_lock:
+                if self._thread is None and not self._is_stopping:
+                    # A daemon: a program that never closes its store must still end. What it wrote is in the log.
+                    self._thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
+                    self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self.start()
+        self._woken.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the store is being closed."""
+        ends = time.monotonic() + seconds
+        while not self._is_stopping and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        with self._start_lock:
+            self._is_stopping = True
+            thread = self._thread
+        self._woken.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+
+def _run(maintenance: Maintenance) -> None:
+    next_sync = next_look = time.monotonic()
+    while not maintenance._is_stopping:
+        maintenance._woken.wait(maintenance._interval_s)
+        maintenance._woken.clear()
+        db = maintenance._db()
+        if db is None or maintenance._is_stopping:
+            return
+        now = time.monotonic()
+        is_sync_due = maintenance._sync_s is not None and now >= next_sync
+        is_look_due = now >= next_look
+        if is_sync_due and maintenance._sync_s is not None:
+            next_sync = now + maintenance._sync_s
+        if is_look_due:
+            next_look = now + maintenance._compaction_s
+        db._maintain(is_sync_due, is_look_due)
+        del db

@@ -1,0 +1,279 @@
+"""Compaction's inner loop: copy what is live in a segment to another one and point the index to the copies.
+
+Runs without the GIL, in groups of up to 128 records: look them up, copy those that the index still points to, then switch
+their index entries under the write lock, a few tens of microseconds at a time. A record that was overwritten between copy
+and switch loses: the switch compares the entry, so the copy stays dead in the output. A copy keeps its LSN, so replay cannot
+tell it from the original and needs not.
+
+Every record is checked before it is copied: damage is reported, never given a fresh checksum.
+
+A tombstone is dropped when a newer record of its key exists, or when no segment outside the compaction holds a dead record
+that could be older (`tombstone_floor`, the smallest LSN in such segments).
+"""
+
+import cython
+from cython.cimports.flash_kv.engine.move_cy import (
+    GROUP_RECORDS,
+    MOVE_DAMAGED,
+    MOVE_FAILED_MEMORY,
+    MOVE_FAILED_READ,
+    MOVE_FAILED_WRITE,
+    MOVE_NEEDS_ROOM,
+    MOVED_ALL,
+    MOVED_SOME,
+    Moved,
+)
+from cython.cimports.flash_kv.engine.store_cy import Store
+from cython.cimports.flash_kv.index.siphash import siphash13
+from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.mapping_cy import Mapping
+from cython.cimports.flash_kv.io.mutex import pthread_mutex_lock, pthread_mutex_unlock
+from cython.cimports.flash_kv.log.checksum_cy import record_checksum, segment_seed
+from cython.cimports.flash_kv.log.format import (
+    ENTRY_ERROR,
+    ENTRY_VERSIONED,
+    HEADER_SIZE,
+    KIND_BATCH,
+    KIND_TOMBSTONE,
+    KIND_VALUE,
+    KIND_VOID,
+    SEGMENT_HEADER_SIZE,
+    RecordHeader,
+    checksummed_size,
+    position_of,
+    record_size,
+)
+from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, newest_position, record_key, record_value, segment_ref
+from cython.cimports.flash_kv.log.writer_cy import LogWriter
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+
+SOME = MOVED_SOME
+ALL = MOVED_ALL
+NEEDS_ROOM = MOVE_NEEDS_ROOM
+DAMAGED = MOVE_DAMAGED
+FAILED_WRITE = MOVE_FAILED_WRITE
+FAILED_READ = MOVE_FAILED_READ
+FAILED_MEMORY = MOVE_FAILED_MEMORY
+
+Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
+
+
+@cython.final
+@cython.cclass
+class Mover:
+    """Moves the live records of one compaction's inputs, one input after another, into its outputs."""
+
+    def __cinit__(self, store: Store, is_mapped: bool, write_hook: object, tombstone_floor: int):
+        self.store = store
+        self.output = LogWriter(is_mapped, 1, write_hook)
+        self.output.is_stating = False
+        self.tombstone_floor = tombstone_floor
+
+    def set_input(self, segment_id: int, epoch: int, store_id: bytes, source: object, end: int) -> None:
+        """Read this segment next: a Mapping, or its bytes."""
+        mapped: Mapping
+        if isinstance(source, Mapping):
+            mapped = source
+            self.data = mapped.data
+        else:
+            self.data = cython.cast(Octets, PyBytes_AS_STRING(source))
+        self.source_owner = source
+        self.segment_id = segment_id
+        self.seed = segment_seed(cython.cast(Octets, PyBytes_AS_STRING(store_id)), segment_id, epoch)
+        self.end = end
+        self.offset = SEGMENT_HEADER_SIZE
+
+    def set_output(self, segment_id: int, mapping: object, fd: int, tail: int, limit: int) -> None:
+        """Write to this registered segment from now on."""
+        mapped: Mapping
+        self.output.ref = segment_ref(self.store.log, segment_id)
+        self.output.segment_id = segment_id
+        self.output.seed = self.output.ref.seed
+        self.output.fd = fd
+        self.output.tail = tail
+        self.output.limit = limit
+        self.output.data = cython.NULL
+        if mapping is not None:
+            mapped = mapping
+            self.output.data = mapped.data
+
+    def extend_output(self, limit: int) -> None:
+        """The output is allocated up to `limit`."""
+        self.output.limit = limit
+        store_release64(cython.address(self.output.ref.size), limit)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is a segment to write to."""
+        return self.output.ref != cython.NULL
+
+    @property
+    def output_tail(self) -> int:
+        """End of the last record in the output."""
+        return self.output.tail
+
+    @property
+    def bytes_wanted(self) -> int:
+        """After NEEDS_ROOM: the size of the record that did not fit."""
+        return self.wanted
+
+    @property
+    def input_offset(self) -> int:
+        """How far the input has been gone through."""
+        return self.offset
+
+    @property
+    def errno(self) -> int:
+        """After FAILED_WRITE: what the system said."""
+        return self.failure
+
+    def move(self, budget: int) -> int:
+        """Go through about `budget` bytes of the input without the GIL; one of SOME, ALL, NEEDS_ROOM, ..."""
+        outcome: cython.int
+        limit: uint64_t = budget
+        with cython.nogil:
+            outcome = self.run(limit)
+        return outcome
+
+    def run(self, budget):
+        stop: uint64_t = self.offset + budget
+        outcome: cython.int = MOVED_SOME
+        while outcome == MOVED_SOME and self.offset < stop:
+            outcome = self.step()
+        return outcome
+
+    def is_wanted(self, key, position, kind, lsn):
+        """1: copy it; 0: nothing needs it; -1: the index could not tell."""
+        entry: uint64_t = self.store.index.find(key)
+        if entry == ENTRY_ERROR:
+            # Perhaps a record that a writer is just taking back; under the lock there is none.
+            pthread_mutex_lock(cython.address(self.store.mutex))
+            entry = self.store.index.find(key)
+            pthread_mutex_unlock(cython.address(self.store.mutex))
+            if entry == ENTRY_ERROR:
+                return -1
+        if kind == KIND_VALUE:
+            # A chain may be changing while it is read; the switch looks again under the lock.
+            return entry & ENTRY_VERSIONED != 0 or entry == position
+        if entry == 0:
+            return lsn > self.tombstone_floor
+        if entry & ENTRY_VERSIONED:
+            return 1
+        return 0
+
+    def step(self):
+        """One group: look up, copy, switch."""
+        count: cython.int = 0
+        outcome: cython.int = MOVED_SOME
+        header: cython.pointer(cython.const[RecordHeader])
+        place: cython.pointer(uint8_t)
+        size: uint64_t
+        position: uint64_t
+        word: uint64_t
+        wanted: cython.int
+        looked: cython.int = 0
+        key: cython.pointer(Key)
+        while count < GROUP_RECORDS and looked < 4 * GROUP_RECORDS:
+            if self.offset >= self.end:
+                outcome = MOVED_ALL
+                break
+            header = cython.cast(cython.pointer(cython.const[RecordHeader]), self.data + self.offset)
+            size = record_size(header)
+            if self.offset + HEADER_SIZE > self.end or self.offset + size > self.end or header.kind > KIND_VOID or header.kind == 0:
+                outcome = MOVE_DAMAGED
+                break
+            looked += 1
+            if header.kind == KIND_BATCH:
+                # The frame has done its work; its records stand on their own.
+                self.offset += HEADER_SIZE
+                continue
+            if header.kind == KIND_VOID:
+                self.offset += size
+                continue
+            if record_checksum(self.seed, self.offset, cython.cast(Octets, header), checksummed_size(header)) != header.checksum:
+                outcome = MOVE_DAMAGED
+                break
+            key = cython.address(self.keys[count])
+            key.data = record_key(header)
+            key.size = header.key_size
+            key.error = 0
+            if self.store.index.needs_hash:
+                key.hash = cython.cast(uint32_t, siphash13(self.store.index.hash_key, key.data, key.size))
+            position = position_of(self.segment_id, self.offset)
+            wanted = self.is_wanted(key, position, header.kind, header.lsn)
+            if wanted < 0:
+                outcome = MOVE_FAILED_READ
+                break
+            if not wanted:
+                self.tombstones_dropped += header.kind == KIND_TOMBSTONE
+                self.offset += size
+                continue
+            if not self.output.has_room(size):
+                self.wanted = size
+                outcome = MOVE_NEEDS_ROOM
+                break
+            place = self.output.begin(size)
+            if place == cython.NULL:
+                outcome = MOVE_FAILED_MEMORY
+                break
+            self.moved[count].source = position
+            self.moved[count].target = position_of(self.output.segment_id, self.output.tail)
+            self.moved[count].size = size
+            self.moved[count].lsn = header.lsn
+            self.moved[count].kind = header.kind
+            self.output.fill(
+                place, header.kind, key.data, key.size, record_value(header), header.value_size, header.lsn
+            )
+            word = self.output.seal_record(place, self.output.tail, size, header.kind, 0)
+            self.failure = self.output.publish(place, size, word, 0)
+            if self.failure:
+                outcome = MOVE_FAILED_WRITE
+                break
+            self.offset += size
+            count += 1
+        self.switch(count)
+        return outcome
+
+    def switch(self, count):
+        """Point the index to the copies, where it still points to the originals."""
+        i: cython.int
+        entry: uint64_t
+        is_live: cython.bint
+        node: uint64_t
+        if count == 0:
+            return
+        pthread_mutex_lock(cython.address(self.store.mutex))
+        for i in range(count):
+            is_live = False
+            if self.moved[i].kind == KIND_VALUE:
+                is_live = self.store.index.replace(
+                    cython.address(self.keys[i]), self.moved[i].source, self.moved[i].target
+                )
+                if not is_live and self.store.versions.pending_count != 0:
+                    entry = self.store.index.find(cython.address(self.keys[i]))
+                    node = entry & ~ENTRY_VERSIONED
+                    if (
+                        entry != ENTRY_ERROR
+                        and entry & ENTRY_VERSIONED
+                        and self.store.versions.nodes[node].position == self.moved[i].source
+                    ):
+                        store_release64(
+                            cython.address(self.store.versions.nodes[node].position), self.moved[i].target
+                        )
+                        is_live = True
+            self.count_moved(cython.address(self.moved[i]), is_live)
+        pthread_mutex_unlock(cython.address(self.store.mutex))
+
+    def count_moved(self, moved, is_live):
+        source: cython.pointer(SegmentRef) = segment_ref(self.store.log, self.segment_id)
+        target: cython.pointer(SegmentRef) = self.output.ref
+        self.records_moved += 1
+        self.bytes_moved += moved.size
+        self.store.count_new(target, moved.kind, moved.size, moved.lsn)
+        if moved.kind == KIND_VALUE and is_live:
+            source.live_records -= 1
+            source.live_bytes -= moved.size
+        elif moved.kind == KIND_VALUE:
+            target.live_records -= 1
+            target.live_bytes -= moved.size

@@ -1,0 +1,10 @@
+from libc.stdint cimport uint64_t
+from flash_kv.engine.core_cy cimport Core
+from flash_kv.log.format cimport RecordHeader
+from flash_kv.log.table_cy cimport Key
+
+cdef class Reads(Core):
+    cdef const uint64_t* hash_key(self) noexcept
+    cdef object value_at(self, uint64_t entry, Key* key, object default)
+    cdef object large_value_at(self, uint64_t position, const RecordHeader* header)
+    cdef object read_failure(self, Key* key)

@@ -1,0 +1,336 @@
+"""Opening: from a directory to segments, an index and the next LSN.
+
+Order of trust: the manifest says which segments there are. A sealed segment must be whole; its hint file stands for it if
+it matches, else the segment is scanned. An unsealed one is scanned; what follows the last whole record was never
+acknowledged as durable (torn tail) unless a later record proves that it was (corruption).
+
+After an unclean stop the log ends where the first unsealed segment does that is cut or has lost records: what later segments
+hold was written after the loss and is dropped with it, so the store is a prefix of the commit order.
+
+Nothing is removed before a manifest that does without it is durable, so an open that is killed can be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from flash_kv.engine.reports import RecoveryReport
+from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
+from flash_kv.io.mapping_cy import Mapping
+from flash_kv.io.system import System
+from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
+from flash_kv.log.manifest import Manifest, read_manifest, write_manifest
+from flash_kv.log.names import MANIFEST, hint_name, parse
+from flash_kv.log.records import ORIGIN_WRITER, SEGMENT_HEADER_SIZE, SegmentHeaderError, check_segment_header
+from flash_kv.log.scan_cy import SegmentScan, scan_segment
+from flash_kv.log.segment import Segment, open_segment
+from flash_kv.options import Options
+
+if TYPE_CHECKING:
+    from flash_kv.engine.segment_set import SegmentSet
+
+LOAD_THREADS_MAX = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], options: Options
+) -> list[Result]:
+    """`work` on each item; the compiled part of it runs without the GIL."""
+    items = list(items)
+    threads = options.load_threads or min(os.cpu_count() or 1, LOAD_THREADS_MAX)
+    if threads == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="flash-kv-load") as pool:
+        return list(pool.map(work, items))
+
+
+def find_or_create(system: System, directory: Path, options: Options) -> Manifest:
+    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow."""
+    try:
+        return read_manifest(system, directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise storage_error(error, path=directory / MANIFEST, operation="read") from error
+    names = system.list_directory(directory)
+    known = [parse(name) for name in names]
+    if any(found is not None and found.kind in ("segment", "hint") for found in known):
+        raise CorruptionError(
+            directory / MANIFEST, 0, "the manifest is missing but there are segments; salvage them with repair()"
+        )
+    foreign = sorted(name for name, found in zip(names, known, strict=True) if found is None)
+    if foreign:
+        raise NotAStoreError(directory, f"it holds other files, such as {foreign[0]!r}")
+    if options.read_only or not options.create:
+        raise StoreNotFoundError(directory)
+    manifest = Manifest(
+        store_id=system.random_bytes(16),
+        hash_key=system.random_bytes(16),
+        epoch=0,
+        next_segment_id=1,
+        segments=(),
+    )
+    try:
+        write_manifest(system, directory, manifest)
+    except OSError as error:
+        raise storage_error(error, path=directory, operation="create a store in") from error
+    return manifest
+
+
+@dataclass
+class Recovered:
+    """One segment as it was found."""
+
+    segment: Segment
+    run: HintRun
+    end: int
+    first_lsn: int = 0
+    seen_lsn: int = 0
+    torn_bytes: int = 0
+    stated_lsn: int = 0
+    """The highest LSN that a record of it states to have been durable."""
+    has_voids: bool = False
+    is_from_hint: bool = False
+
+
+@dataclass
+class Recovery:
+    """What an open found."""
+
+    sealed: list[Recovered] = field(default_factory=list)
+    unsealed: list[Recovered] = field(default_factory=list)
+    dropped: list[Recovered] = field(default_factory=list)
+    torn_bytes: int = 0
+    last_lsn: int = 0
+
+    @property
+    def kept(self) -> list[Recovered]:
+        return [*self.sealed, *self.unsealed]
+
+    def report(self, duration_s: float) -> RecoveryReport:
+        return RecoveryReport(
+            was_clean=not self.unsealed and not self.dropped,
+            segments_from_hints=sum(found.is_from_hint for found in self.kept),
+            segments_scanned=sum(not found.is_from_hint for found in self.kept),
+            records=sum(found.run.value_records + found.run.tombstones for found in self.kept),
+            torn_tail_bytes=self.torn_bytes,
+            duration_s=duration_s,
+        )
+
+
+def recover(segments: SegmentSet) -> Recovery:
+    """Open and read every segment of the manifest. Changes nothing on disk."""
+    options = segments.options
+    entries = [segments.entries[segment_id] for segment_id in sorted(segments.entries)]
+    for entry in entries:
+        segments.open[entry.segment_id] = open_segment(
+            segments.system,
+            segments.directory,
+            segment_id=entry.segment_id,
+            epoch=entry.epoch,
+            origin=entry.origin,
+            store_id=segments.store_id,
+            sealed_bytes=entry.sealed_bytes,
+            is_writable=not options.read_only,
+            io=options.io,
+        )
+    opened = list(segments.open.values())
+    found = Recovery()
+    found.sealed = in_threads(
+        lambda segment: _read_sealed(segments, segment),
+        [segment for segment in opened if segment.sealed_bytes is not None],
+        options,
+    )
+    unsealed = in_threads(
+        lambda segment: _read_unsealed(segments, segment),
+        [segment for segment in opened if segment.sealed_bytes is None],
+        options,
+    )
+    found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
+    _keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
+    return found
+
+
+def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
+    run = _load_hint(segments, segment)
+    is_from_hint = run is not None
+    if run is None:
+        scan = _scan(segments, segment, is_sealed=True)
+        scan.require_sound(segment.path)
+        run = build_hint(scan)
+    return Recovered(
+        segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint
+    )
+
+
+def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
+    """The segment's hint, or None: a hint that is missing, damaged or foreign costs time, never data."""
+    system = segments.system
+    path = segments.directory / hint_name(segment.segment_id)
+    try:
+        fd = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        source: Mapping | bytes
+        size = system.file_size(path)
+        source = system.map(fd, size, False) if segment.mapping is not None and size else system.read_at(fd, size, 0)
+    except OSError:
+        return None
+    finally:
+        system.close(fd)
+    try:
+        return load_hint(
+            source,
+            store_id=segments.store_id,
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            sealed_bytes=segment.readable_bytes,
+        )
+    except HintError:
+        return None
+
+
+def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> SegmentScan:
+    return scan_segment(
+        segment.source(),
+        segment.readable_bytes,
+        store_id=segments.store_id,
+        segment_id=segment.segment_id,
+        epoch=segment.epoch,
+        is_sealed=is_sealed,
+        is_ordered=segment.origin == "writer",
+        previous_lsn=0 if is_sealed else segments.last_lsn,
+    )
+
+
+def _read_unsealed(segments: SegmentSet, segment: Segment) -> Recovered:
+    scan = _scan(segments, segment, is_sealed=False)
+    scan.require_sound(segment.path)
+    return Recovered(
+        segment,
+        build_hint(scan),
+        scan.end,
+        first_lsn=scan.first_lsn,
+        seen_lsn=scan.seen_lsn,
+        torn_bytes=scan.torn_bytes,
+        stated_lsn=scan.stated_lsn,
+        has_voids=scan.voids > 0,
+    )
+
+
+def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
+    """What a segment of an open store holds now, up to where it is used."""
+    scan = scan_segment(
+        segment.source(),
+        segments.store._segment_counts(segment.segment_id)["used"],
+        store_id=segments.store_id,
+        segment_id=segment.segment_id,
+        epoch=segment.epoch,
+        is_sealed=True,
+        is_ordered=segment.origin == "writer",
+    )
+    scan.require_sound(segment.path)
+    return build_hint(scan)
+
+
+def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
+    """Sort the unsealed segments, in LSN order, into what is kept and what came after a loss."""
+    is_cut = False
+    durable = max((one.stated_lsn for one in unsealed), default=0)
+    for one in unsealed:
+        found.torn_bytes += one.torn_bytes
+        if one.first_lsn == 0:
+            # Empty: a spare, or one whose every record is lost; then the next one shows the gap.
+            found.dropped.append(one)
+            continue
+        # A withdrawn batch counts its LSNs but has no record that could show the first of them.
+        has_gap = one.first_lsn != found.last_lsn + 1 and not (one.has_voids and one.first_lsn > found.last_lsn)
+        if is_cut or has_gap:
+            is_cut = True
+            found.torn_bytes += one.end - SEGMENT_HEADER_SIZE
+            found.dropped.append(one)
+            continue
+        found.unsealed.append(one)
+        found.last_lsn = one.seen_lsn
+        is_cut = one.torn_bytes > 0
+    if durable > found.last_lsn:
+        lost = next((one for one in unsealed if one.stated_lsn == durable), unsealed[0])
+        raise CorruptionError(
+            lost.segment.path,
+            lost.end,
+            f"records up to LSN {durable} were durable, but the log can be read up to {found.last_lsn} only; "
+            "verify() lists the damage, repair() salvages the rest",
+        )
+
+
+def settle(segments: SegmentSet, found: Recovery) -> None:
+    """Bring the directory to what was found: cut torn tails, seal, list, then remove what nothing needs."""
+    with segments.space_lock:
+        _settle_unsealed(segments, found)
+        remove_leftovers(segments)
+
+
+def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
+    from flash_kv.engine.segment_set import entry_of
+
+    for one in found.unsealed:
+        try:
+            one.segment.seal(one.end)
+        except OSError as error:
+            raise storage_error(error, path=one.segment.path, operation="seal") from error
+        segments.write_hint(one.segment, one.run)
+        segments.entries[one.segment.segment_id] = entry_of(one.segment, one.run)
+        one.segment.release_descriptor()
+    for one in found.dropped:
+        del segments.entries[one.segment.segment_id]
+    if found.unsealed or found.dropped:
+        segments.last_lsn = max(segments.last_lsn, found.last_lsn)
+        segments.write_manifest()
+    for one in found.dropped:
+        segments.open.pop(one.segment.segment_id)
+        one.segment.close()
+        segments.system.unlink(one.segment.path)
+
+
+def remove_leftovers(segments: SegmentSet) -> None:
+    """Remove what an interrupted operation left: temporaries, and segments and hints no manifest lists."""
+    for name in segments.system.list_directory(segments.directory):
+        found = parse(name)
+        if found is None or found.kind in ("manifest", "lock", "reserve"):
+            continue
+        if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
+            continue
+        path = segments.directory / name
+        if found.kind == "segment" and found.segment_id is not None and found.segment_id >= segments.next_segment_id:
+            _require_expendable(segments, path, found.segment_id)
+        segments.system.unlink(path)
+
+
+def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> None:
+    """A segment younger than the manifest may go if compaction made it or nothing was written to it."""
+    fd = segments.system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        head = segments.system.read_at(fd, SEGMENT_HEADER_SIZE + 8, 0)
+    finally:
+        segments.system.close(fd)
+    try:
+        info = check_segment_header(head, store_id=segments.store_id, segment_id=segment_id)
+    except SegmentHeaderError:
+        if not any(head):
+            return
+        raise CorruptionError(
+            path, 0, "the manifest does not list this file and it is no segment of this store; move it away"
+        ) from None
+    if info.origin == ORIGIN_WRITER and any(head[SEGMENT_HEADER_SIZE:]):
+        raise CorruptionError(
+            path, 0, "a segment with records is missing from the manifest, which must be an older copy; use repair()"
+        )

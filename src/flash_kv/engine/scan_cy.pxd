@@ -1,0 +1,38 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from flash_kv.engine.store_cy cimport Store
+from flash_kv.index.index_cy cimport Walk
+from flash_kv.log.table_cy cimport Key
+
+cdef enum Yielding:
+    YIELD_KEYS = 0
+    YIELD_VALUES = 1
+    YIELD_ITEMS = 2
+
+cdef class SnapshotCore:
+    cdef readonly Store store
+    cdef uint64_t lsn
+    cdef bint is_open
+    cdef int check_open(self) except -1
+    cdef uint64_t position_at(self, uint64_t entry) noexcept
+
+cdef class Scan:
+    cdef Store store
+    cdef SnapshotCore snapshot
+    cdef bint owns_snapshot
+    cdef int yielding
+    cdef Walk walk
+    cdef uint64_t* entries                # of the chunk at hand, then their positions
+    cdef uint64_t capacity
+    cdef uint64_t count
+    cdef uint64_t next
+    cdef bytes low                        # inclusive bound, or None
+    cdef bytes high                       # exclusive bound, or None
+    cdef bytes last_key                   # io="file": where the walk goes on
+    cdef uint8_t* buffer                  # io="file": the record at hand
+    cdef uint64_t buffer_size
+    cdef bint is_finished
+    cdef int fill(self) except -1
+    cdef int go_on_after(self, uint64_t entry) except -1
+    cdef void warm(self, uint64_t number) noexcept
+    cdef bint is_within(self, const uint8_t* key, uint32_t size) noexcept
+    cdef void finish(self) noexcept

@@ -1,0 +1,445 @@
+"""The segments of an open store: which there are, which one is active, and what the manifest says of them.
+
+Owns the manifest and every open `Segment`. A segment's life: created (listed in the manifest, durable, empty), active
+(written to), rotated (full, waiting to be sealed), sealed (cut, synced, hint written, listed with its size), retired
+(compacted away: unlinked, still mapped while a snapshot reads it), closed.
+
+Lock order: the seal lock (one sealing at a time), then `space_lock` (guards everything here) or the sync lock
+(durability.py), never one inside the other, then the write lock.
+
+Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged record is found;
+a file is removed only after a manifest without it is durable.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from flash_kv.errors import CorruptionError, StorageError, StoreFullError, storage_error
+from flash_kv.io.system import System
+from flash_kv.log.hints_cy import HintRun, build_hint
+from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, write_manifest
+from flash_kv.log.names import RESERVE, SEGMENT_ID_MAX, hint_name, temporary_name
+from flash_kv.log.records import SEGMENT_HEADER_SIZE
+from flash_kv.log.scan_cy import scan_segment
+from flash_kv.log.segment import Segment, create_segment
+from flash_kv.options import Options
+
+if TYPE_CHECKING:
+    from flash_kv.engine.store_cy import Store
+
+
+class Rotated(NamedTuple):
+    """A full segment and where it ends."""
+
+    segment: Segment
+    end: int
+    last_lsn: int
+
+
+class SegmentSet:
+    """All segments of one store and their manifest."""
+
+    def __init__(self, system: System, directory: Path, options: Options, manifest: Manifest, store: Store) -> None:
+        self.system = system
+        self.directory = directory
+        self.options = options
+        self.store = store
+        self.store_id = manifest.store_id
+        self.hash_key = manifest.hash_key
+        self.epoch = manifest.epoch
+        self.next_segment_id = manifest.next_segment_id
+        self.last_lsn = manifest.last_lsn
+        self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
+        self.open: dict[int, Segment] = {}
+        self.unsealed: dict[int, Segment] = {}
+        self.rotated: deque[Rotated] = deque()
+        self.active: Segment | None = None
+        self.spare: Segment | None = None
+        self.retired: list[tuple[Segment, int]] = []
+        # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
+        # finalise an object whose __del__ writes to this store.
+        self.space_lock = threading.RLock()
+        # One sealing at a time; taken before all other locks.
+        self._seal_lock = threading.RLock()
+        self._has_epoch = False
+
+    # -- the manifest
+
+    def write_manifest(self) -> None:
+        """Make the present state durable. Requires: space lock held. StoreFullError, StorageError."""
+        manifest = Manifest(
+            store_id=self.store_id,
+            hash_key=self.hash_key,
+            epoch=self.epoch,
+            next_segment_id=self.next_segment_id,
+            last_lsn=self.last_lsn,
+            segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
+        )
+        try:
+            write_manifest(self.system, self.directory, manifest)
+        except OSError as error:
+            raise storage_error(error, path=self.directory, operation="replace the manifest in") from error
+
+    # -- new segments
+
+    def create(self, origin: Origin, wanted: int) -> Segment:
+        """A new registered segment with room for `wanted` bytes, not yet listed. Requires: space lock held."""
+        if self.next_segment_id > SEGMENT_ID_MAX:
+            raise StorageError(errno.EOVERFLOW, self.directory, "number one more segment of")
+        if not self._has_epoch:
+            # A new epoch for all this opening writes: old bytes can never pass for new ones.
+            self.epoch += 1
+            self._has_epoch = True
+        segment_id = self.next_segment_id
+        self.next_segment_id += 1
+        segment = create_segment(
+            self.system,
+            self.directory,
+            segment_id=segment_id,
+            epoch=self.epoch,
+            origin=origin,
+            store_id=self.store_id,
+            capacity=self.options.segment_bytes_max,
+            wanted=wanted,
+            io=self.options.io,
+        )
+        self.register(segment, SEGMENT_HEADER_SIZE)
+        return segment
+
+    def register(self, segment: Segment, used: int) -> None:
+        """Let positions name this segment."""
+        self.store._register(
+            segment.segment_id,
+            segment.epoch,
+            self.store_id,
+            segment.mapping,
+            segment.fd,
+            segment.readable_bytes,
+            used,
+        )
+        self.open[segment.segment_id] = segment
+
+    def list_unsealed(self, segment: Segment) -> None:
+        """Enter a new segment of the writer in the manifest, durably. Requires: space lock held."""
+        self.entries[segment.segment_id] = SegmentEntry(
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            origin=segment.origin,
+            sealed_bytes=None,
+            min_lsn=0,
+            max_lsn=0,
+            records=0,
+            tombstones=0,
+        )
+        try:
+            self.write_manifest()
+        except BaseException:
+            del self.entries[segment.segment_id]
+            self.discard(segment)
+            raise
+        self.unsealed[segment.segment_id] = segment
+
+    def discard(self, segment: Segment) -> None:
+        """Forget and remove a segment without a record. Requires: space lock held."""
+        self.open.pop(segment.segment_id, None)
+        self.unsealed.pop(segment.segment_id, None)
+        self.store._unregister(segment.segment_id)
+        segment.close()
+        self.system.unlink(segment.path)
+
+    # -- room for a write
+
+    def make_room(self, size: int, is_delete: bool) -> None:
+        """Let the log take `size` more bytes. StoreFullError with nothing changed when the disk is full."""
+        with self.space_lock:
+            try:
+                self._make_room(size)
+            except StoreFullError:
+                # What frees space may use what was set aside for it.
+                if not is_delete or not self.release_reserve():
+                    raise
+                self._make_room(size)
+
+    def _make_room(self, size: int) -> None:
+        segment_id, tail, limit, capacity, _, _ = self.store._log_end()
+        if segment_id and tail + size <= limit:
+            return
+        if segment_id and tail + size <= capacity and self.active is not None:
+            self.active.grow(tail + size)
+            self.store._extend(segment_id, self.active.allocated)
+            return
+        self._rotate(size)
+
+    def _rotate(self, size: int) -> None:
+        wanted = SEGMENT_HEADER_SIZE + size
+        segment, self.spare = self.spare, None
+        if segment is not None and segment.capacity < wanted:
+            self.spare, segment = segment, None
+        if segment is None:
+            segment = self.create("writer", wanted)
+            self.list_unsealed(segment)
+        elif segment.allocated < wanted:
+            try:
+                segment.grow(wanted)
+            except BaseException:
+                self.spare = segment
+                raise
+        self._switch_to(segment)
+
+    def _switch_to(self, segment: Segment | None) -> None:
+        """Make `segment` the active one; what was active waits to be sealed. Requires: space lock held."""
+        previous = self.active
+        if segment is None:
+            last_lsn = self.store._deactivate()
+        else:
+            last_lsn = self.store._activate(
+                segment.segment_id,
+                segment.mapping,
+                segment.fd,
+                SEGMENT_HEADER_SIZE,
+                segment.allocated,
+                segment.capacity,
+            )
+        self.active = segment
+        if previous is not None:
+            end = self.store._segment_counts(previous.segment_id)["used"]
+            self.rotated.append(Rotated(previous, end, last_lsn))
+
+    def prepare_spare(self) -> None:
+        """Have the next segment ready when the active one is half full, so that no write waits for its creation."""
+        with self.space_lock:
+            segment_id, tail, _, capacity, _, _ = self.store._log_end()
+            if not segment_id or self.spare is not None or tail * 2 < capacity:
+                return
+            if self.active is None or self.active.capacity > self.options.segment_bytes_max:
+                return
+            spare = self.create("writer", min(self.options.segment_bytes_max, 1 << 20))
+            self.list_unsealed(spare)
+            self.spare = spare
+
+    # -- sealing
+
+    def rotate(self) -> None:
+        """Close the active segment to writes, so that it can be sealed; the next write starts a new one."""
+        with self.space_lock:
+            if self.active is not None:
+                self._switch_to(None)
+
+    def seal_rotated(self) -> int:
+        """Seal all rotated segments, oldest first; how many. Writers go on meanwhile."""
+        count = 0
+        with self._seal_lock:
+            while self.rotated:
+                self._seal(self.rotated[0])
+                count += 1
+        return count
+
+    def _seal(self, rotated: Rotated) -> None:
+        segment, end, last_lsn = rotated
+        with self.store._sync_lock:
+            self.seal_file(segment, end)
+        run = None if end == SEGMENT_HEADER_SIZE else self.make_hint(segment, is_ordered=True)
+        with self.space_lock:
+            before = self.entries[segment.segment_id]
+            if run is None:
+                del self.entries[segment.segment_id]
+            else:
+                self.entries[segment.segment_id] = entry_of(segment, run)
+            self.last_lsn = max(self.last_lsn, last_lsn)
+            try:
+                self.write_manifest()
+            except BaseException:
+                self.entries[segment.segment_id] = before
+                raise
+            self.rotated.popleft()
+            del self.unsealed[segment.segment_id]
+            if run is None:
+                self.discard(segment)
+        with self.store._sync_lock:
+            segment.release_descriptor()
+
+    def seal_file(self, segment: Segment, end: int) -> None:
+        """Cut and sync; a failure poisons the store, for what was not synced may be gone."""
+        if segment.sealed_bytes is not None:
+            return
+        self.store._limit(segment.segment_id, end)
+        try:
+            segment.seal(end)
+        except OSError as error:
+            self.store._poison(error)
+            raise storage_error(error, path=segment.path, operation="sync") from error
+
+    def make_hint(self, segment: Segment, *, is_ordered: bool) -> HintRun:
+        """Write the hint file of a sealed segment, if the disk has room for it; the run it holds."""
+        scan = scan_segment(
+            segment.source(),
+            segment.readable_bytes,
+            store_id=self.store_id,
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            is_sealed=True,
+            is_ordered=is_ordered,
+        )
+        scan.require_sound(segment.path)
+        run = build_hint(scan)
+        self.write_hint(segment, run)
+        return run
+
+    def write_hint(self, segment: Segment, run: HintRun) -> None:
+        """Hints only save time: on a full disk there is none, and the next open scans the segment."""
+        try:
+            write_hint(self.system, self.directory, segment.segment_id, run)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(error, path=self.directory, operation="write a hint file in") from error
+
+    # -- the reserve
+
+    def keep_reserve(self) -> None:
+        """Have the reserve file allocated. A disk too full for it has none; deletes then need free space."""
+        path = self.directory / RESERVE
+        if self.options.reserve_bytes == 0 or path.exists():
+            return
+        try:
+            fd = self.system.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        except OSError as error:
+            raise storage_error(error, path=path, operation="create") from error
+        try:
+            self.system.allocate(fd, 0, self.options.reserve_bytes)
+        except OSError as error:
+            self.system.unlink(path)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(error, path=path, operation="allocate") from error
+        finally:
+            self.system.close(fd)
+
+    def release_reserve(self) -> bool:
+        """Give the reserve's space to whoever frees more; False when it is already given."""
+        try:
+            self.system.unlink(self.directory / RESERVE)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise storage_error(error, path=self.directory / RESERVE, operation="unlink") from error
+        return True
+
+    # -- compaction
+
+    def install(self, outputs: list[tuple[Segment, HintRun]], inputs: list[Segment]) -> None:
+        """Make sealed outputs stand for `inputs`: one replaced manifest, then the inputs are unlinked."""
+        with self.space_lock:
+            for segment, run in outputs:
+                self.entries[segment.segment_id] = entry_of(segment, run)
+            removed = {segment.segment_id: self.entries.pop(segment.segment_id) for segment in inputs}
+            try:
+                self.write_manifest()
+            except BaseException:
+                # The outputs stay listed for the next manifest: the index already points into them.
+                self.entries.update(removed)
+                raise
+            retired_at = self.store._log_end()[4]
+            for segment in inputs:
+                self.open.pop(segment.segment_id)
+                self.retired.append((segment, retired_at))
+                self._unlink(segment)
+
+    def _unlink(self, segment: Segment) -> None:
+        for path in (segment.path, self.directory / hint_name(segment.segment_id)):
+            try:
+                self.system.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error(error, path=path, operation="unlink") from error
+
+    def release_retired(self) -> None:
+        """Unmap retired segments that no snapshot needs any more."""
+        with self.space_lock:
+            if not self.retired:
+                return
+            for _ in range(0, self.store._chain_count(), 1024):
+                self.store._collapse_versions(1024)
+            oldest = self.store._oldest_snapshot()
+            kept = []
+            for segment, retired_at in self.retired:
+                is_needed = oldest is not None and oldest <= retired_at
+                if is_needed or not self.store._unregister(segment.segment_id):
+                    kept.append((segment, retired_at))
+                else:
+                    segment.close()
+            self.retired = kept
+
+    def sealed(self) -> list[Segment]:
+        """The sealed segments, oldest first."""
+        with self.space_lock:
+            return [
+                self.open[segment_id]
+                for segment_id, entry in sorted(self.entries.items())
+                if entry.sealed_bytes is not None and segment_id in self.open
+            ]
+
+    # -- the end
+
+    def close(self) -> None:
+        """Seal what is open, remove the spare, leave a clean manifest."""
+        self.rotate()
+        self.seal_rotated()
+        with self.space_lock:
+            if self.spare is not None:
+                spare, self.spare = self.spare, None
+                del self.entries[spare.segment_id]
+                self.write_manifest()
+                self.discard(spare)
+
+    def close_files(self) -> None:
+        """Unmap and close everything, whatever state it is in."""
+        with self.space_lock:
+            for segment in [*self.open.values(), *(segment for segment, _ in self.retired)]:
+                segment.close()
+            self.open.clear()
+            self.unsealed.clear()
+            self.rotated.clear()
+            self.retired.clear()
+            self.active = self.spare = None
+
+
+def entry_of(segment: Segment, run: HintRun) -> SegmentEntry:
+    """What the manifest says of a sealed segment."""
+    if segment.sealed_bytes is None:
+        raise CorruptionError(segment.path, 0, "the segment is not sealed")
+    return SegmentEntry(
+        segment_id=segment.segment_id,
+        epoch=segment.epoch,
+        origin=segment.origin,
+        sealed_bytes=segment.sealed_bytes,
+        min_lsn=run.min_lsn,
+        max_lsn=run.max_lsn,
+        records=run.value_records + run.tombstones,
+        tombstones=run.tombstones,
+    )
+
+
+def write_hint(system: System, directory: Path, segment_id: int, run: HintRun) -> None:
+    """Write a hint file: whole under a temporary name, then renamed. OSError leaves nothing behind."""
+    path = directory / hint_name(segment_id)
+    temporary = directory / temporary_name(path.name)
+    fd = system.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
+    try:
+        try:
+            offset = 0
+            for chunk in run.chunks():
+                system.write_at(fd, chunk, offset)
+                offset += len(chunk)
+            system.sync_file(fd)
+        finally:
+            system.close(fd)
+        system.rename(temporary, path)
+    except BaseException:
+        system.unlink(temporary)
+        raise

@@ -1,0 +1,278 @@
+"""Writing: single records, read-and-write in one step, batches.
+
+Each call borrows its arguments, enters the critical section of `Core`, and when the log has no room leaves it, makes room
+and tries again. Whatever is raised, the store is unchanged.
+"""
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, borrow_value, release
+from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer
+from cython.cimports.flash_kv.engine.core_cy import ABSENT, DONE, FAILED_READ, FAILED_WRITE, NEEDS_ROOM, Commit
+from cython.cimports.flash_kv.engine.reads_cy import Reads
+from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
+from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE
+from cython.cimports.flash_kv.log.table_cy import Key
+from cython.cimports.libc.stdint import uint64_t
+
+LARGE_VALUE = cython.declare(uint64_t, 65536)
+NOGIL_BATCH = cython.declare(uint64_t, 64)
+
+BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
+
+NOTHING = cython.declare(object, object())
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def record_bytes(key_size: uint64_t, value_size: uint64_t) -> uint64_t:
+    return (HEADER_SIZE + key_size + value_size + 7) & ~cython.cast(uint64_t, 7)
+
+
+@cython.cclass
+class Writes(Reads):
+    """What takes the write lock."""
+
+    def raise_failure(self, outcome, key):
+        """Requires: write lock released."""
+        if self.writer.is_spoiled:
+            self._spoil()
+        if outcome == FAILED_READ:
+            raise self.read_failure(key)
+        if outcome == FAILED_WRITE:
+            raise self._storage_error(self.write_errno, self._segment_path(self.writer.segment_id), self.writer.tail)
+        raise MemoryError("no memory for the index of one more key; the store is unchanged")
+
+    def finish(self, commit):
+        """What durability asks for after a commit; returns when the promise holds."""
+        if self.waits_for_sync:
+            self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, None)
+        return 0
+
+    def enter(self):
+        """Take the write lock of a store that accepts writes."""
+        while True:
+            self.check_writable()
+            lock_releasing_gil(cython.address(self.mutex))
+            if self.state == 0:
+                return 0
+            pthread_mutex_unlock(cython.address(self.mutex))
+
+    def write_locked(self, key, kind, value, value_size, commit):
+        """One record, without the GIL when it is long or goes through system calls."""
+        outcome: cython.int
+        if value_size >= LARGE_VALUE or not self.log.is_mapped:
+            with cython.nogil:
+                outcome = self.write_one(key, kind, value, value_size, commit)
+            return outcome
+        return self.write_one(key, kind, value, value_size, commit)
+
+    def put_one(self, key, value):
+        borrowed_key: Borrowed
+        borrowed_value: Borrowed
+        parsed: Key
+        commit: Commit
+        outcome: cython.int
+        borrow_key(key, cython.address(borrowed_key))
+        try:
+            borrow_value(value, cython.address(borrowed_value))
+            try:
+                begin_key(cython.address(parsed), cython.address(borrowed_key), self.hash_key())
+                while True:
+                    self.enter()
+                    outcome = self.write_locked(
+                        cython.address(parsed),
+                        KIND_VALUE,
+                        borrowed_value.data,
+                        borrowed_value.size,
+                        cython.address(commit),
+                    )
+                    pthread_mutex_unlock(cython.address(self.mutex))
+                    if outcome == DONE:
+                        break
+                    if outcome != NEEDS_ROOM:
+                        self.raise_failure(outcome, cython.address(parsed))
+                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+            finally:
+                release(cython.address(borrowed_value))
+        finally:
+            release(cython.address(borrowed_key))
+        self.finish(cython.address(commit))
+        return 0
+
+    def put(self, key, value) -> None:
+        """Store `value` under `key`. Back when it is as durable as the store's `durability` says.
+
+        Raises KeyTypeError, KeySizeError, ValueTypeError, ValueSizeError, StoreFullError, StorageError,
+        PoisonedError, ReadOnlyError, ClosedError, ForkedError; whatever is raised, the store is unchanged.
+        """
+        self.put_one(key, value)
+
+    def __setitem__(self, key, value):
+        self.put_one(key, value)
+
+    def delete_one(self, key):
+        """1 when there was such a key, 0 when there was not."""
+        return self.take_one(key, NOTHING) is not NOTHING
+
+    def take_one(self, key, wanted):
+        """Delete a key in one step with reading it. `wanted` is NOTHING when the value is not; NOTHING if absent."""
+        borrowed: Borrowed
+        parsed: Key
+        commit: Commit
+        entry: uint64_t
+        outcome: cython.int
+        value: object = wanted
+        borrow_key(key, cython.address(borrowed))
+        try:
+            begin_key(cython.address(parsed), cython.address(borrowed), self.hash_key())
+            while True:
+                self.enter()
+                try:
+                    outcome = self.look(cython.address(parsed), cython.address(entry))
+                    if outcome == DONE and wanted is not NOTHING:
+                        value = self.value_at(entry, cython.address(parsed), NOTHING)
+                    elif outcome == DONE:
+                        value = None
+                    if outcome == DONE:
+                        outcome = self.write_locked(
+                            cython.address(parsed), KIND_TOMBSTONE, cython.NULL, 0, cython.address(commit)
+                        )
+                finally:
+                    pthread_mutex_unlock(cython.address(self.mutex))
+                if outcome == ABSENT:
+                    return NOTHING
+                if outcome == DONE:
+                    break
+                if outcome != NEEDS_ROOM:
+                    self.raise_failure(outcome, cython.address(parsed))
+                self._make_room(record_bytes(parsed.size, 0), True)
+        finally:
+            release(cython.address(borrowed))
+        self.finish(cython.address(commit))
+        return value
+
+    def delete(self, key) -> bool:
+        """Delete `key`: True when it was there. Raises as `put`."""
+        return self.delete_one(key)
+
+    def __delitem__(self, key):
+        if not self.delete_one(key):
+            raise KeyError(key)
+
+    def pop(self, key, *default):
+        """Delete `key` and return its value, in one step; `default`, or KeyError, when it is absent."""
+        if len(default) > 1:
+            raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
+        value = self.take_one(key, None)
+        if value is not NOTHING:
+            return value
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def setdefault(self, key, default=b""):
+        """The value of `key`; when it is absent, `default` after storing it, in one step."""
+        borrowed_key: Borrowed
+        borrowed_value: Borrowed
+        parsed: Key
+        commit: Commit
+        entry: uint64_t
+        outcome: cython.int
+        value: object = None
+        borrow_key(key, cython.address(borrowed_key))
+        try:
+            borrow_value(default, cython.address(borrowed_value))
+            try:
+                begin_key(cython.address(parsed), cython.address(borrowed_key), self.hash_key())
+                while True:
+                    self.enter()
+                    try:
+                        outcome = self.look(cython.address(parsed), cython.address(entry))
+                        if outcome == DONE:
+                            return self.value_at(entry, cython.address(parsed), None)
+                        if outcome == ABSENT:
+                            outcome = self.write_locked(
+                                cython.address(parsed),
+                                KIND_VALUE,
+                                borrowed_value.data,
+                                borrowed_value.size,
+                                cython.address(commit),
+                            )
+                    finally:
+                        pthread_mutex_unlock(cython.address(self.mutex))
+                    if outcome == DONE:
+                        break
+                    if outcome != NEEDS_ROOM:
+                        self.raise_failure(outcome, cython.address(parsed))
+                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+                value = PyBytes_FromStringAndSize(
+                    cython.cast(cython.p_char, borrowed_value.data), borrowed_value.size
+                )
+            finally:
+                release(cython.address(borrowed_value))
+        finally:
+            release(cython.address(borrowed_key))
+        self.finish(cython.address(commit))
+        return value
+
+    def commit_batch(self, batch, commit):
+        outcome: cython.int
+        batch.index_keys(self.hash_key())
+        while True:
+            self.enter()
+            if batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.log.is_mapped:
+                with cython.nogil:
+                    outcome = self.write_batch(batch, commit)
+            else:
+                outcome = self.write_batch(batch, commit)
+            pthread_mutex_unlock(cython.address(self.mutex))
+            if outcome == DONE or outcome == ABSENT:
+                return outcome
+            if outcome != NEEDS_ROOM:
+                self.raise_failure(outcome, cython.address(batch.keys[0]))
+            self._make_room(HEADER_SIZE + batch.size, batch.puts == 0)
+
+    def _commit_waiting(self, batch: BatchBuffer, durability: object) -> int:
+        """Commit a batch, all or nothing; how many of its keys existed before.
+
+        `durability` None: as the store's; else a Durability for this batch alone.
+        """
+        commit: Commit
+        if batch.count == 0:
+            self.check_writable()
+            return 0
+        if batch.count > BATCH_RECORDS_MAX:
+            raise ValueError(f"a write batch holds at most {BATCH_RECORDS_MAX} records, not {batch.count}")
+        if self.commit_batch(batch, cython.address(commit)) == ABSENT:
+            return 0
+        found: uint64_t = commit.found
+        if durability is None:
+            self.finish(cython.address(commit))
+        else:
+            self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, durability)
+        return found
+
+    def put_many(self, pairs) -> None:
+        """Store all `(key, value)` pairs, or the items of a mapping, as one batch: all of them or none.
+
+        The pairs are gathered in memory first; when the iterable raises, nothing is written. Raises as `put`.
+        """
+        batch: BatchBuffer = BatchBuffer()
+        self.check_writable()
+        if type(pairs) is dict:
+            pairs = pairs.items()
+        elif hasattr(pairs, "keys"):
+            pairs = [(key, pairs[key]) for key in pairs.keys()]
+        for key, value in pairs:
+            batch.add_put(key, value)
+        self._commit_waiting(batch, None)
+
+    def delete_many(self, keys) -> int:
+        """Delete all `keys` as one batch; how many of them were there. Raises as `put`."""
+        batch: BatchBuffer = BatchBuffer()
+        self.check_writable()
+        for key in keys:
+            batch.add_delete(key)
+        return self._commit_waiting(batch, None)

@@ -1,0 +1,318 @@
+"""Every exception FlashKV raises on purpose: one tree, grouped by the moment it occurs.
+
+    FlashKVError
+    |
+    |   opening a store
+    +-- OptionsError (ValueError)            options that make no sense; all faults at once
+    +-- StoreNotFoundError (FileNotFoundError)
+    +-- NotAStoreError (ValueError)          a directory that holds something else
+    +-- FormatVersionError (ValueError)      written by a version with another format
+    +-- LockedError (BlockingIOError)        another writer has the store open
+    |
+    |   calling a method
+    +-- KeyTypeError (TypeError)
+    +-- KeySizeError (ValueError)
+    +-- ValueTypeError (TypeError)
+    +-- ValueSizeError (ValueError)
+    +-- ReadOnlyError (PermissionError)      a write on a read-only handle
+    +-- UnorderedIndexError (TypeError)      an ordered scan on an index without order
+    +-- BatchStateError (RuntimeError)       a write batch used after its end
+    +-- ClosedError (ValueError)             any use after close()
+    +-- ForkedError (RuntimeError)           a handle of the parent used in a forked child
+    |
+    |   reading and writing the disk
+    +-- CorruptionError                      damaged bytes; not an OSError: no retry helps
+    +-- StoreFullError (OSError)             no space left, nothing of the call was acknowledged
+    +-- StorageError (OSError)               any other failure of the operating system
+    +-- PoisonedError (OSError)              an earlier sync failed: reads go on, writes do not
+
+Invariants: each error carries as attributes what its text says; `str(error)` is the whole text (what, where,
+what to do next), without the `[Errno n]` prefix of OSError; all of them pickle, with their attributes.
+A missing key is no member of the tree: it is `None`, or the built-in KeyError from `db[key]`.
+"""
+
+from __future__ import annotations
+
+import errno as errno_codes
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+StrPath = str | os.PathLike[str]
+
+
+class FlashKVError(Exception):
+    """The root: `except FlashKVError` catches everything FlashKV raises on purpose."""
+
+    # The constructor's parameters, each kept as an attribute of the same name: enough to build it again.
+    _parameters: ClassVar[tuple[str, ...]] = ("message",)
+
+    def __init__(self, message: str, *os_arguments: object) -> None:
+        # OSError's errno, strerror and filename come from its positional arguments and from nowhere else.
+        super().__init__(*(os_arguments or (message,)))
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Callable[..., FlashKVError], tuple[Any, ...], dict[str, Any]]:
+        arguments = {name: getattr(self, name) for name in self._parameters}
+        return _rebuild, (type(self), arguments), self.__dict__
+
+
+def _rebuild(kind: type[FlashKVError], arguments: dict[str, Any]) -> FlashKVError:
+    return kind(**arguments)
+
+
+# Opening a store
+
+
+class OptionsError(FlashKVError, ValueError):
+    """One or more options are wrong; `faults` has one sentence for each."""
+
+    _parameters = ("faults",)
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class StoreNotFoundError(FlashKVError, FileNotFoundError):
+    """There is no store at `path`, and the call was not allowed to create one."""
+
+    _parameters = ("path",)
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = os.fspath(path)
+        message = f"no store at {self.path}: check the path, or open it with create=True and read_only=False"
+        super().__init__(message, errno_codes.ENOENT, message, self.path)
+
+
+class NotAStoreError(FlashKVError, ValueError):
+    """`path` holds something that is not a store; nothing in it was touched."""
+
+    _parameters = ("path", "reason")
+
+    def __init__(self, path: StrPath, reason: str) -> None:
+        self.path = os.fspath(path)
+        self.reason = reason
+        super().__init__(f"{self.path} is not a FlashKV store: {reason}; choose an empty or a new directory")
+
+
+class FormatVersionError(FlashKVError, ValueError):
+    """`path` was written in format `found`; this version reads `supported`."""
+
+    _parameters = ("path", "found", "supported")
+
+    def __init__(self, path: StrPath, found: int, supported: int) -> None:
+        self.path = os.fspath(path)
+        self.found = found
+        self.supported = supported
+        super().__init__(
+            f"{self.path} has format version {found}, this version of FlashKV reads {supported}: "
+            "open it with the version of FlashKV that wrote it"
+        )
+
+
+class LockedError(FlashKVError, BlockingIOError):
+    """Another writer has the store open; `holder_pid` and `holder_host` are what it wrote down, or None."""
+
+    _parameters = ("path", "holder_pid", "holder_host", "holder_started")
+
+    def __init__(
+        self,
+        path: StrPath,
+        holder_pid: int | None = None,
+        holder_host: str | None = None,
+        holder_started: str | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.holder_pid = holder_pid
+        self.holder_host = holder_host
+        self.holder_started = holder_started
+        if holder_pid is None:
+            holder = "another writer"
+        else:
+            holder = f"process {holder_pid} on {holder_host or 'an unknown host'}"
+            holder += f" since {holder_started}" if holder_started else ""
+        message = f"{self.path} is locked by {holder}: close that handle first, or open with read_only=True"
+        super().__init__(message, errno_codes.EWOULDBLOCK, message, self.path)
+
+
+# Calling a method
+
+
+class KeyTypeError(FlashKVError, TypeError):
+    """A key that is neither bytes-like nor str."""
+
+    _parameters = ("type_name",)
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        super().__init__(f"a key must be bytes-like or str, not {type_name}: encode it first")
+
+
+class KeySizeError(FlashKVError, ValueError):
+    """An empty key, or one of more than `limit` bytes."""
+
+    _parameters = ("size", "limit")
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(f"a key must have 1 to {limit} bytes, this one has {size}")
+
+
+class ValueTypeError(FlashKVError, TypeError):
+    """A value that is neither bytes-like nor str."""
+
+    _parameters = ("type_name",)
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        super().__init__(f"a value must be bytes-like or str, not {type_name}: serialize it first")
+
+
+class ValueSizeError(FlashKVError, ValueError):
+    """A value of more than `limit` bytes."""
+
+    _parameters = ("size", "limit")
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"a value must have at most {limit} bytes, this one has {size}: split it over several keys"
+        )
+
+
+class ReadOnlyError(FlashKVError, PermissionError):
+    """A write on a handle opened with `read_only=True`."""
+
+    _parameters = ("path",)
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = os.fspath(path)
+        message = f"{self.path} is open for reading only: open it with read_only=False to write"
+        super().__init__(message, errno_codes.EACCES, message, self.path)
+
+
+class UnorderedIndexError(FlashKVError, TypeError):
+    """An ordered scan (prefix, start, stop, reverse) on an index that keeps no order."""
+
+    _parameters = ("index", "ordered_kinds")
+
+    def __init__(self, index: str, ordered_kinds: Sequence[str]) -> None:
+        self.index = index
+        self.ordered_kinds = tuple(ordered_kinds)
+        kinds = " or ".join(f"index={kind!r}" for kind in self.ordered_kinds)
+        super().__init__(
+            f"index={index!r} keeps no order: reopen the same directory with {kinds} for ordered scans"
+        )
+
+
+class BatchStateError(FlashKVError, RuntimeError):
+    """A write batch used after it was `state`: "committed" or "discarded"."""
+
+    _parameters = ("state",)
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        super().__init__(f"this write batch was {state} already: start a new one with db.batch()")
+
+
+class ClosedError(FlashKVError, ValueError):
+    """A use of `what` (the store, a snapshot, an iterator) after its close."""
+
+    _parameters = ("path", "what")
+
+    def __init__(self, path: StrPath, what: str = "store") -> None:
+        self.path = os.fspath(path)
+        self.what = what
+        super().__init__(f"this {what} of {self.path} is closed: open a new one")
+
+
+class ForkedError(FlashKVError, RuntimeError):
+    """A handle opened by process `opened_pid` used in a forked child."""
+
+    _parameters = ("path", "opened_pid")
+
+    def __init__(self, path: StrPath, opened_pid: int) -> None:
+        self.path = os.fspath(path)
+        self.opened_pid = opened_pid
+        super().__init__(
+            f"{self.path} was opened by process {opened_pid} before a fork: open it in the child as well"
+        )
+
+
+# Reading and writing the disk
+
+
+class CorruptionError(FlashKVError):
+    """Damaged bytes at `offset` of `path`. Deliberately no OSError: trying again does not help."""
+
+    _parameters = ("path", "offset", "reason")
+
+    def __init__(self, path: StrPath, offset: int, reason: str) -> None:
+        self.path = os.fspath(path)
+        self.offset = offset
+        self.reason = reason
+        super().__init__(
+            f"{self.path} is damaged at offset {offset}: {reason}; `flash-kv verify` lists all damage, "
+            "`flash-kv repair` salvages what is whole into a new directory"
+        )
+
+
+class StoreFullError(FlashKVError, OSError):
+    """No space or quota left. Nothing of the call was acknowledged; reads, deletes and compaction go on."""
+
+    _parameters = ("path", "operation")
+
+    def __init__(self, path: StrPath, operation: str = "write") -> None:
+        self.path = os.fspath(path)
+        self.operation = operation
+        message = (
+            f"no space left for {operation} at {self.path}: free some, or delete keys and call compact()"
+        )
+        super().__init__(message, errno_codes.ENOSPC, message, self.path)
+
+
+class StorageError(FlashKVError, OSError):
+    """The operating system refused `operation` on `path` with `errno`."""
+
+    _parameters = ("errno", "path", "operation")
+
+    def __init__(self, errno: int, path: StrPath, operation: str) -> None:
+        self.path = os.fspath(path)
+        self.operation = operation
+        code = errno_codes.errorcode.get(errno, str(errno))
+        message = f"{operation} failed at {self.path}: {os.strerror(errno)} ({code})"
+        super().__init__(message, errno, message, self.path)
+
+
+class PoisonedError(FlashKVError, OSError):
+    """An earlier sync failed with `cause`: what the disk holds is unknown, so no write is taken any more."""
+
+    _parameters = ("path", "cause")
+
+    def __init__(self, path: StrPath, cause: BaseException) -> None:
+        self.path = os.fspath(path)
+        self.cause = cause
+        message = (
+            f"writes to {self.path} are refused since an earlier failure ({cause}): reads go on; "
+            "check the disk, then close and reopen the store"
+        )
+        code = cause.errno if isinstance(cause, OSError) and cause.errno is not None else errno_codes.EIO
+        super().__init__(message, code, message, self.path)
+
+
+def storage_error(error: OSError, *, path: StrPath, operation: str) -> FlashKVError:
+    """`error` as a member of the tree: itself, StoreFullError (ENOSPC, EDQUOT) or StorageError.
+
+    Raise the result `from error`, so that the traceback keeps the system's own words.
+    """
+    if isinstance(error, FlashKVError):
+        return error
+    if error.errno in (errno_codes.ENOSPC, errno_codes.EDQUOT):
+        return StoreFullError(path, operation)
+    return StorageError(error.errno or errno_codes.EIO, path, operation)

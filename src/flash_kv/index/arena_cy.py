@@ -1,0 +1,88 @@
+"""An arena: memory of an index, addressed by offsets from a base that never moves.
+
+A large range of address space is reserved once and made accessible in steps as it is used, so growth copies nothing
+and a reader that runs without a lock never sees its memory move. Nothing in an arena is a pointer: the same bytes can
+later lie in a mapped file and be shared between processes.
+"""
+
+import cython
+from cython.cimports.flash_kv.index.arena_cy import Arena
+from cython.cimports.libc.stdint import uint8_t, uint64_t
+from cython.cimports.posix.mman import (
+    MAP_ANONYMOUS,
+    MAP_FAILED,
+    MAP_PRIVATE,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+    madvise,
+    mmap,
+    mprotect,
+    munmap,
+)
+
+# Address space asked for, halved until the system grants it (a limit on address space is common in containers).
+RESERVED_BYTES_MAX = cython.declare(uint64_t, 1 << 40)
+RESERVED_BYTES_MIN = cython.declare(uint64_t, 1 << 24)
+STEP_BYTES_MIN = cython.declare(uint64_t, 1 << 16)
+HUGE_PAGE_BYTES = cython.declare(uint64_t, 1 << 21)
+MADV_DONTNEED = cython.declare(cython.int, 4)
+MADV_HUGEPAGE = cython.declare(cython.int, 14)  # Linux; elsewhere madvise refuses it, which is harmless
+
+
+@cython.cclass
+class Arena:
+    """Growable memory at a fixed address."""
+
+    def __cinit__(self):
+        address: cython.p_void = MAP_FAILED
+        size: uint64_t = RESERVED_BYTES_MAX
+        while size >= RESERVED_BYTES_MIN:
+            address = mmap(cython.NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if address != MAP_FAILED:
+                break
+            size >>= 1
+        if address == MAP_FAILED:
+            raise MemoryError(f"cannot reserve {RESERVED_BYTES_MIN} bytes of address space for an index")
+        self.data = cython.cast(cython.pointer(uint8_t), address)
+        self.reserved = size
+
+    def __dealloc__(self):
+        if self.data != cython.NULL:
+            munmap(self.data, self.reserved)
+
+    def reserve(self, size):
+        wanted: uint64_t = self.used + size
+        step: uint64_t
+        if wanted <= self.committed:
+            return 0
+        # An eighth more than asked for keeps the number of calls small and the slack under 12 %.
+        step = self.committed >> 3
+        step = max(step, wanted - self.committed)
+        if self.committed >= HUGE_PAGE_BYTES:
+            step = (step + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1)
+        else:
+            step = (step + STEP_BYTES_MIN - 1) & ~(STEP_BYTES_MIN - 1)
+        if self.committed + step > self.reserved:
+            step = self.reserved - self.committed
+            if wanted > self.reserved:
+                return -1
+        if mprotect(self.data + self.committed, step, PROT_READ | PROT_WRITE) != 0:
+            return -1
+        if self.committed >= HUGE_PAGE_BYTES:
+            # Fewer TLB misses on random access; without it everything still works.
+            madvise(self.data + self.committed, step, MADV_HUGEPAGE)
+        self.committed += step
+        return 0
+
+    def shrink(self, used):
+        """Give whole pages above `used` back to the system; they read as zeros if used again."""
+        kept: uint64_t = (used + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1)
+        self.used = used
+        if kept < self.committed:
+            madvise(self.data + kept, self.committed - kept, MADV_DONTNEED)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes handed out."""
+        return self.used

@@ -1,0 +1,77 @@
+"""The interface of an index: from a key to its entry, the newest record's position or version chain.
+
+Keys stay in the log; an index keeps what it needs to find the one candidate record and compares the key there, through
+the segment table. What each method guarantees:
+
+`reserve(count)`
+    After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, nothing changed.
+`find(key)`
+    The entry, 0 when the key is absent, ENTRY_ERROR with `key.bad_position` (and `key.error`, an errno, unless it is
+    damage) when a record that had to be compared cannot be read. Takes no lock: runs beside one writer, with or
+    without the GIL, validates node versions and retries.
+`upsert(key, entry)`
+    Sets the entry, returns the one before, 0 when there was none, ENTRY_ERROR with nothing changed. Write lock held.
+`remove(key)`
+    Takes the key out, returns its entry, 0 when absent, ENTRY_ERROR with nothing changed. Write lock held.
+`replace(key, old, new)`
+    Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates.
+`find_many(keys, count, entries)`
+    As `find` for each, with the memory of several keys prefetched together.
+`walk(state, entries, capacity)`
+    Up to `capacity` next entries, in key order (or reverse) from `state.key` on when the index `is_ordered`, else in
+    any order through `state.cursor` such that a key present all the while is seen exactly once. A reverse walk begins
+    strictly before `state.key` (its exclusive stop), a forward one at it. 0 with `state.is_done` at the end, 0 with `state.bad_position` on failure. The caller keeps `state.key`
+    pointing at the key of the last entry it took and sets `is_started`; then the walk goes on strictly after it.
+    Takes no lock.
+`clear()`
+    Empties the index and gives memory back. Write lock held, no reader running.
+"""
+
+import cython
+from cython.cimports.flash_kv.index.index_cy import Index, Walk
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR
+from cython.cimports.flash_kv.log.table_cy import Key, SegmentTable
+from cython.cimports.libc.stdint import uint64_t
+
+
+@cython.cclass
+class Index:
+    """What all kinds share: the table their entries point into."""
+
+    def __cinit__(self, table: SegmentTable, hash_key: bytes):
+        if len(hash_key) != 16:
+            raise ValueError(f"a hash key is 16 bytes, not {len(hash_key)}")
+        self.table = table
+        self.log = cython.address(table.state)
+        self.hash_key[0] = int.from_bytes(hash_key[:8], "little")
+        self.hash_key[1] = int.from_bytes(hash_key[8:], "little")
+
+    def reserve(self, count):
+        return -1
+
+    def find(self, key):
+        return ENTRY_ERROR
+
+    def upsert(self, key, entry):
+        return ENTRY_ERROR
+
+    def remove(self, key):
+        return ENTRY_ERROR
+
+    def replace(self, key, old, new):
+        return False
+
+    def find_many(self, keys, count, entries):
+        i: uint64_t
+        for i in range(count):
+            entries[i] = self.find(cython.address(keys[i]))
+
+    def walk(self, state, entries, capacity):
+        state.is_done = True
+        return 0
+
+    def clear(self):
+        pass
+
+    def memory_bytes(self):
+        return 0

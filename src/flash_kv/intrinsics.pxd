@@ -1,0 +1,19 @@
+# The names of include/flash_kv_intrinsics.h for compiled modules.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef extern from "flash_kv_intrinsics.h" nogil:
+    uint32_t load_acquire32 "fk_load32"(const uint32_t *p) noexcept
+    uint64_t load_acquire64 "fk_load64"(const uint64_t *p) noexcept
+    void store_release32 "fk_store32"(uint32_t *p, uint32_t v) noexcept
+    void store_release64 "fk_store64"(uint64_t *p, uint64_t v) noexcept
+    uint64_t add_atomic64 "fk_add64"(uint64_t *p, uint64_t v) noexcept
+    void fence_release "fk_fence_release"() noexcept
+    void fence_acquire "fk_fence_acquire"() noexcept
+    void prefetch "fk_prefetch"(const void *p) noexcept
+    uint64_t byte_swap64 "fk_bswap64"(uint64_t v) noexcept
+    bint unlikely "fk_is_unlikely"(bint condition) noexcept
+    bint has_crc32c "fk_has_crc32c"() noexcept
+    uint32_t crc32c_instr "fk_crc32c_instr"(uint32_t crc, const uint8_t *p, size_t n) noexcept
+    void crc32c_instr_three "fk_crc32c_instr_three"(uint32_t *crcs, const uint8_t *p, size_t stride) noexcept
+    uint32_t crc32c_instr_record "fk_crc32c_instr_record"(
+        uint32_t crc, uint64_t offset, uint32_t word, const uint8_t *p, size_t n) noexcept

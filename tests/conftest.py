@@ -1,0 +1,128 @@
+"""What every suite shares: stores to test with, one per index and io kind, and a check that nothing stays behind.
+
+A test about the engine takes `open_db` and so runs once for each index and each io kind; one that is about a
+single kind narrows it with `@pytest.mark.parametrize("index", ["btree"])`. Randomness comes from hypothesis or
+from the fixture `rng`; the seed of a run stands in its header and is set again with FLASH_KV_TEST_SEED.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from flash_kv import DB
+
+INDEXES = ("hash", "btree")
+IO_KINDS = ("mmap", "file")
+SEED = os.environ.get("FLASH_KV_TEST_SEED") or str(random.SystemRandom().randrange(2**32))
+PROC_SELF = Path("/proc/self")
+CALL_FAILED = pytest.StashKey[bool]()
+
+# New examples on every run, also in CI; a failure prints the blob that repeats it. One operation may hit a slow
+# disk, so no example has a deadline.
+hypothesis.settings.register_profile(
+    "dev", deadline=None, derandomize=False, print_blob=True, max_examples=50
+)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, derandomize=False, print_blob=True, max_examples=200
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_report_header() -> str:
+    return f"FLASH_KV_TEST_SEED={SEED}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[CALL_FAILED] = report.failed
+    return report
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """A generator whose numbers depend on the run's seed and the test's name only."""
+    return random.Random(f"{SEED}/{request.node.nodeid}")
+
+
+@pytest.fixture(params=INDEXES)
+def index(request: pytest.FixtureRequest) -> str:
+    """The index kind to open stores with; a test that uses it runs once per kind."""
+    return str(request.param)
+
+
+@pytest.fixture(params=IO_KINDS)
+def io(request: pytest.FixtureRequest) -> str:
+    """The io kind to open stores with; a test that uses it runs once per kind."""
+    return str(request.param)
+
+
+@pytest.fixture
+def open_db(tmp_path: Path, index: str, io: str) -> Iterator[Callable[..., DB]]:
+    """`open_db(name="db", **options)` opens a store under `tmp_path`; what is still open at the end is closed."""
+    import flash_kv
+
+    opened: list[DB] = []
+
+    def open_one(name: str | os.PathLike[str] = "db", **options: Any) -> DB:
+        db = flash_kv.open(tmp_path / name, **{"index": index, "io": io, **options})
+        opened.append(db)
+        return db
+
+    yield open_one
+    for db in reversed(opened):
+        if not db.closed:
+            db.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that passes but leaves a thread, or an open file or a mapping under its `tmp_path`."""
+    directory = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    threads = set(threading.enumerate())
+    yield
+    if request.node.stash.get(CALL_FAILED, True):
+        return  # what a failed test leaves says nothing new, and its traceback holds on to it
+    left = _left_behind(threads, directory)
+    if left:
+        # What only waits for the collector of reference cycles is not left behind.
+        gc.collect()
+        left = _left_behind(threads, directory)
+    if left:
+        pytest.fail("left behind by this test:\n  " + "\n  ".join(left), pytrace=False)
+
+
+def _left_behind(threads_before: set[threading.Thread], directory: Path | None) -> list[str]:
+    left = [f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads_before]
+    if directory is not None and PROC_SELF.is_dir():
+        inside = str(directory.resolve())
+        left += [f"open file {target}" for target in _open_files() if target.startswith(inside)]
+        left += [f"mapping {line}" for line in _mappings() if inside in line]
+    return left
+
+
+def _open_files() -> list[str]:
+    targets = []
+    for descriptor in os.listdir(PROC_SELF / "fd"):
+        try:
+            targets.append(os.readlink(PROC_SELF / "fd" / descriptor))
+        except FileNotFoundError:
+            continue  # the descriptor that listed the directory
+    return targets
+
+
+def _mappings() -> list[str]:
+    return (PROC_SELF / "maps").read_text("utf-8", "surrogateescape").splitlines()
