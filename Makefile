@@ -63,7 +63,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	@touch $(BENCH_INSTALLED)
 
 bench: $(BENCH_INSTALLED) build
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)

@@ -28,8 +28,14 @@ def machine_facts(directory: Path, stores: list[Store]) -> dict[str, object]:
             [platform.python_implementation(), platform.python_version(), platform.python_compiler()]
         ),
         "versions": {store.name: store.version() for store in stores if store.distribution is not None},
-        "load_average_at_start": list(os.getloadavg()),
+        "load_average_at_start": os.getloadavg()[0],
     }
+
+
+def is_busy(machine: dict[str, object]) -> bool:
+    """Whether other programs took a good part of this machine when the run began."""
+    load, cores = machine["load_average_at_start"], machine["cores"]
+    return isinstance(load, float) and isinstance(cores, int) and load > cores / 4
 
 
 def _commit() -> str:

@@ -290,7 +290,8 @@ sys.exit(code)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_stays_flat_whatever_the_size_of_the_input(tmp_path: Path, child_environment) -> None:
     """48 MiB go through a process that grows by no more than the batch and the buffers it holds."""
-    arguments = ["load", "db", "-", "--io", "file", "--index", "hash", "--batch-bytes", "256KiB", "--quiet"]
+    arguments = ["load", "db", "-", "--io", "file", "--index", "hash", "--quiet"]
+    arguments += ["--batch-bytes", "256KiB", "--segment-bytes-max", "1MiB"]
 
     def peak_kib(pieces: int) -> int:
         with subprocess.Popen(

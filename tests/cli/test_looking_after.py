@@ -103,17 +103,39 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_gain(run, half_dead, s
     assert {path.name: path.stat().st_size for path in store.iterdir()} == sizes
 
 
-def test_ctrl_c_cancels_a_compaction_cleanly(start, half_dead, contents) -> None:
+def test_ctrl_c_cancels_a_compaction_cleanly(
+    run, half_dead, contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = contents()
-    compacting = start("compact", "db", "--json", "--compaction-rate-bytes-per-s", "1MiB")
-    try:
-        compacting.wait(1.0)
-    except subprocess.TimeoutExpired:
-        compacting.send_signal(signal.SIGINT)
-    said, errors = compacting.communicate()
-    report = json.loads(said)
-    assert compacting.returncode == (130 if report["is_cancelled"] else 0)
-    assert b"Traceback" not in errors
+    calls: list[int] = []
+
+    def interrupt(bar: object, progress: flash_kv.CompactionProgress) -> bool:
+        calls.append(progress.bytes_done)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    monkeypatch.setattr("flash_kv.cli.commands.compact.follow", interrupt)
+    outcome = run("compact", "db", "--json")
+    assert outcome.code == 130
+    assert json.loads(outcome.text)["is_cancelled"] is True
+    assert outcome.stderr == "stopping at the next safe place; Ctrl-C again stops at once\n"
+    assert len(calls) <= 2
+    assert contents() == found
+
+
+def test_a_second_ctrl_c_stops_a_compaction_at_once(run, half_dead, contents, monkeypatch) -> None:
+    found = contents()
+
+    def interrupt_twice(bar: object, progress: flash_kv.CompactionProgress) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    monkeypatch.setattr("flash_kv.cli.commands.compact.follow", interrupt_twice)
+    outcome = run("compact", "db", "--json")
+    assert (outcome.code, outcome.stdout) == (130, b"")
+    assert outcome.stderr.splitlines()[-1] == "error: interrupted"
     assert contents() == found
 
 

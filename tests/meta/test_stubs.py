@@ -27,7 +27,7 @@ def test_every_stub_belongs_to_a_compiled_module() -> None:
 def test_stubs_and_compiled_modules_agree(tmp_path: Path) -> None:
     allowlist = tmp_path / "allowlist"
     allowlist.write_text("".join(rf"flash_kv\..*\.{name}" + "\n" for name in ADDED_BY_CYTHON))
-    command = [sys.executable, "-m", "mypy.stubtest", "--concise"]
+    command = [sys.executable, "-m", "mypy.stubtest", "--concise", "--ignore-disjoint-bases"]
     command += ["--mypy-config-file", str(ROOT / "pyproject.toml")]
     command += ["--allowlist", str(allowlist), "--ignore-unused-allowlist"]
     command += [_module_name(stub) for stub in STUBS]

@@ -25,7 +25,9 @@ STORE_ID = bytes(range(16))
 class SegmentBuilder:
     """`content` is the segment so far, `expected` its value and tombstone records in file order."""
 
-    def __init__(self, segment_id: int = 7, epoch: int = 3, first_lsn: int = 1, store_id: bytes = STORE_ID) -> None:
+    def __init__(
+        self, segment_id: int = 7, epoch: int = 3, first_lsn: int = 1, store_id: bytes = STORE_ID
+    ) -> None:
         self.segment_id = segment_id
         self.epoch = epoch
         self.store_id = store_id
@@ -85,9 +87,7 @@ class SegmentBuilder:
         if lsn is None:
             lsn = self.next_lsn
         self._content += encode_record(self.seed, offset, kind, 0, key, value, lsn, sync_distance)
-        self.expected.append(
-            Record(offset, kind, lsn, key, offset + HEADER_SIZE + len(key), len(value))
-        )
+        self.expected.append(Record(offset, kind, lsn, key, offset + HEADER_SIZE + len(key), len(value)))
         self.next_lsn = max(self.next_lsn, lsn + 1)
         return offset
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.segments import STORE_ID, SegmentBuilder, sample_segment
 
 from flash_kv.io.system import REAL
 from flash_kv.log.checksum_cy import crc32c
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
+from support.segments import STORE_ID, SegmentBuilder, sample_segment
 
 HEADER_BYTES = 128
 # Offsets of header fields.
-SEALED_BYTES, ENTRIES, ENTRIES_BYTES, VALUE_RECORDS, MAX_LSN = 48, 56, 64, 72, 104
+SEALED_BYTES, ENTRIES, ENTRIES_BYTES, VALUE_RECORDS, MIN_LSN, MAX_LSN = 48, 56, 64, 72, 96, 104
 
 
 def hint_of(built: SegmentBuilder) -> bytes:
@@ -242,6 +242,14 @@ def test_counts_that_cannot_be_are_refused_though_the_checksums_hold() -> None:
     ]:
         with pytest.raises(HintError, match=reason):
             load(built, signed(with_field(hint, field, value)))
+
+
+def test_an_entry_with_lsn_zero_is_refused_though_the_checksums_hold() -> None:
+    built = SegmentBuilder()
+    built.put(b"a", b"v")
+    hint = with_field(with_field(hint_of(built), MIN_LSN, 0), HEADER_BYTES, 0)
+    with pytest.raises(HintError, match="outside those of the segment"):
+        load(built, signed(hint))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.segments import STORE_ID, SegmentBuilder
 
 from flash_kv.index.load_cy import LoadError, load_index
 from flash_kv.index.load_probe_cy import LoadProbe
 from flash_kv.log.hints_cy import build_hint, load_hint
 from flash_kv.log.records import KIND_VALUE
+from support.segments import STORE_ID, SegmentBuilder
 
 KINDS = ("hash", "btree")
 
@@ -26,9 +26,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def probe_for(kind: str, segments: Sequence[SegmentBuilder]) -> LoadProbe:
     probe = LoadProbe(kind)
     for built in segments:
-        probe.add_segment(
-            built.content, store_id=STORE_ID, segment_id=built.segment_id, epoch=built.epoch
-        )
+        probe.add_segment(built.content, store_id=STORE_ID, segment_id=built.segment_id, epoch=built.epoch)
     return probe
 
 

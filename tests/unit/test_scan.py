@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.segments import HEADER_SIZE, SEGMENT_HEADER_SIZE, STORE_ID, SegmentBuilder, sample_segment
 
 from flash_kv.errors import CorruptionError
 from flash_kv.io.system import REAL
@@ -22,6 +22,7 @@ from flash_kv.log.records import (
     encode_record,
 )
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
+from support.segments import HEADER_SIZE, SEGMENT_HEADER_SIZE, STORE_ID, SegmentBuilder, sample_segment
 
 PAGE = 4096
 ZEROS = bytes(8192)
@@ -180,7 +181,9 @@ HEADER_FAULTS: dict[str, tuple[dict[str, int], str]] = {
 
 
 @pytest.mark.parametrize(("fields", "reason"), HEADER_FAULTS.values(), ids=list(HEADER_FAULTS))
-def test_a_header_that_cannot_be_is_refused_whatever_its_checksum(fields: dict[str, int], reason: str) -> None:
+def test_a_header_that_cannot_be_is_refused_whatever_its_checksum(
+    fields: dict[str, int], reason: str
+) -> None:
     built = SegmentBuilder()
     header = {"kind": KIND_VALUE, "flags": 0, "key_size": 3, "value_size": 13, "lsn": 1} | fields
     packed = struct.pack(
@@ -203,10 +206,16 @@ def _with_checksum(built: SegmentBuilder, rest: bytes) -> bytes:
 @pytest.mark.parametrize(
     "inner",
     [
-        pytest.param(lambda seed, at: encode_record(seed, at, 1, 0, b"k", b"v", 1), id="not marked as its own"),
+        pytest.param(
+            lambda seed, at: encode_record(seed, at, 1, 0, b"k", b"v", 1), id="not marked as its own"
+        ),
         pytest.param(lambda seed, at: encode_record(seed, at, 1, 1, b"k", b"v", 2), id="with another LSN"),
-        pytest.param(lambda seed, at: encode_record(seed, at + 8, 1, 1, b"k", b"v", 1), id="from another offset"),
-        pytest.param(lambda seed, at: encode_record(seed, at, 1, 1, b"k", b"v", 1) + bytes(8), id="too short"),
+        pytest.param(
+            lambda seed, at: encode_record(seed, at + 8, 1, 1, b"k", b"v", 1), id="from another offset"
+        ),
+        pytest.param(
+            lambda seed, at: encode_record(seed, at, 1, 1, b"k", b"v", 1) + bytes(8), id="too short"
+        ),
         pytest.param(lambda seed, at: encode_batch(seed, at, 1, [(b"k", b"v")], 1), id="itself a frame"),
     ],
 )
@@ -222,10 +231,11 @@ def test_a_frame_whose_record_is_wrong_is_damage_though_its_checksum_holds(
     assert scan.batches == 0
 
 
-def test_lsns_must_increase_where_the_writer_wrote() -> None:
+@pytest.mark.parametrize("lsn", [4, 9])
+def test_lsns_must_increase_where_the_writer_wrote(lsn: int) -> None:
     built = SegmentBuilder()
     built.put(b"a", b"", lsn=9)
-    second = built.put(b"b", b"", lsn=4)
+    second = built.put(b"b", b"", lsn=lsn)
     assert built.scan().is_sound
     scan = built.scan(is_ordered=True)
     assert (scan.bad_offset, scan.reason) == (second, "an LSN not above that of the record before")
@@ -265,6 +275,23 @@ def test_a_damaged_length_does_not_hide_what_follows() -> None:
     scan = built.scan(changed(built.content, first + 12, struct.pack("<I", 2**31)))
     assert scan.damage == [(first, second - first, "a record that runs past the end of the segment")]
     assert [record.key for record in scan.records()] == [b"b"]
+
+
+@pytest.mark.parametrize("size", [16_383, 16_384, 20_000, 65_536, 1_000_003])
+def test_long_records_behind_a_damaged_place_are_found(size: int, rng: random.Random) -> None:
+    built = SegmentBuilder()
+    first = built.put(b"damaged", b"value")
+    second = built.put(b"long", rng.randbytes(size))
+    built.batch([(b"long in a batch", rng.randbytes(size)), (b"short", b"")])
+    damaged = built.put(b"long and damaged", rng.randbytes(size))
+    built.put(b"longer", rng.randbytes(size + 5000))
+    content = changed(changed(built.content, first, b"\0"), damaged + 40, b"\0\0\0\0")
+    scan = built.scan(content)
+    assert [damage.offset for damage in scan.damage] == [first, damaged]
+    assert scan.damage[0].size == second - first
+    assert list(scan.records()) == [
+        record for record in built.expected if record.offset not in (first, damaged)
+    ]
 
 
 def test_sound_records_of_a_damaged_batch_are_orphans() -> None:
@@ -438,14 +465,15 @@ def _durable_and_lost(build: Callable[[SegmentBuilder], object]) -> tuple[Segmen
         pytest.param(lambda built: built.put(b"w", b"", sync_distance=1), id="the next record"),
         pytest.param(lambda built: built.batch([(b"w", b"")], sync_distance=1), id="a batch"),
         pytest.param(
-            lambda built: (built.put(b"x", b""), built.delete(b"w", sync_distance=2)), id="a tombstone further on"
+            lambda built: (built.put(b"x", b""), built.delete(b"w", sync_distance=2)),
+            id="a tombstone further on",
         ),
     ],
 )
 def test_damage_to_what_was_durable_is_corruption_not_a_torn_tail(
     witness: Callable[[SegmentBuilder], object],
 ) -> None:
-    built, lost, scan = _durable_and_lost(witness)
+    _, lost, scan = _durable_and_lost(witness)
     assert scan.damage == [(lost, 40, "checksum mismatch")]
     assert scan.torn_bytes == 0
     assert b"w" in [record.key for record in scan.records()]

@@ -7,11 +7,12 @@ counts as records was acknowledged by the store.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flash_kv.cli.exits import BadRow
+from flash_kv.cli.formats.rows import RowReader
 from flash_kv.cli.progress import Bar
 
 if TYPE_CHECKING:
@@ -21,22 +22,6 @@ KEY_BYTES_MAX = 64 * 1024
 # What the log adds to a record, roughly: it keeps a batch of tiny records from growing without bound.
 RECORD_OVERHEAD_BYTES = 32
 SHOWN_EVERY = 256
-
-
-class Rows(Protocol):
-    """What the loader needs of a reader."""
-
-    unit: str
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def row(self) -> int: ...
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]: ...
-
-    def __next__(self) -> tuple[bytes, bytes]: ...
 
 
 @dataclass(kw_only=True)
@@ -75,7 +60,7 @@ class Loader:
     def __init__(
         self,
         db: flash_kv.DB,
-        rows: Rows,
+        rows: RowReader,
         *,
         batch_bytes: int,
         bar: Bar,
@@ -92,49 +77,54 @@ class Loader:
         self._skip_identical = skip_identical
         self._pairs: list[tuple[bytes, bytes]] = []
         self._pairs_bytes = 0
-        self._last_place = (0, 0)
+        self._last_began = (0, 0)
         self.report = LoadReport()
 
     def run(self) -> LoadReport:
         """Load to the end of the input. When told to stop at a `BadRow`, what precedes it is committed."""
         began = time.perf_counter()
         try:
-            while self._take_row():
-                if self._pairs_bytes >= self._batch_bytes:
-                    self._commit()
+            while not self._is_at_end():
+                pass
             self._commit()
-        except BadRow:
-            self._commit()
-            raise
         finally:
             self.report.duration_s = time.perf_counter() - began
         return self.report
 
-    def _take_row(self) -> bool:
-        rows, report = self._rows, self.report
-        offset, row = rows.offset, rows.row
+    def _is_at_end(self) -> bool:
+        """Take rows to the end of the input (True), or to a bad row that is skipped (False)."""
         try:
-            key, value = next(rows)
+            self._take_rows()
+        except BadRow as bad:
+            if self._skip_bad is None or bad.is_fatal:
+                self._commit()
+                raise
+            self.report.skipped += 1
+            self._skip_bad(bad)
+            return False
+        return True
+
+    def _take_rows(self) -> None:
+        """Take rows to the end of the input, or to a bad one."""
+        rows, pairs = self._rows, self._pairs
+        for pair in rows:
+            key, value = pair
             if not 0 < len(key) <= KEY_BYTES_MAX:
                 reason = f"a key must have 1 to {KEY_BYTES_MAX} bytes, this one has {len(key)}"
                 raise BadRow(reason, row=rows.row, unit=rows.unit)
-        except StopIteration:
-            return False
-        except BadRow as bad:
-            if self._skip_bad is None or bad.is_fatal:
-                raise
-            report.skipped += 1
-            self._skip_bad(bad)
-            return True
-        if self._skip_identical and self._db.get(key) == value:
-            report.unchanged += 1
-            if report.unchanged % SHOWN_EVERY == 0:
-                self._show()
-            return True
-        self._pairs.append((key, value))
-        self._pairs_bytes += len(key) + len(value) + RECORD_OVERHEAD_BYTES
-        self._last_place = (offset, row)
-        return True
+            if self._skip_identical and self._db.get(key) == value:
+                self._pass_over()
+                continue
+            pairs.append(pair)
+            self._pairs_bytes += len(key) + len(value)
+            self._last_began = rows.began
+            if self._pairs_bytes + len(pairs) * RECORD_OVERHEAD_BYTES >= self._batch_bytes:
+                self._commit()
+
+    def _pass_over(self) -> None:
+        self.report.unchanged += 1
+        if self.report.unchanged % SHOWN_EVERY == 0:
+            self._show()
 
     def _show(self) -> None:
         self._bar.show(self._rows.offset, records=self.report.records + self.report.unchanged)
@@ -145,10 +135,11 @@ class Loader:
         self._db.put_many(self._pairs)
         report = self.report
         report.records += len(self._pairs)
-        report.bytes += sum(len(key) + len(value) for key, value in self._pairs)
+        report.bytes += self._pairs_bytes
         key, value = self._pairs[-1]
-        self._pairs, self._pairs_bytes = [], 0
-        offset, row = self._last_place
+        self._pairs.clear()
+        self._pairs_bytes = 0
+        offset, row = self._last_began
         if self._on_commit is not None:
             self._on_commit(Place(offset=offset, row=row, key=key, value=value), report)
         self._show()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flash_kv.engine.batch_cy import BatchBuffer
 from flash_kv.engine.views import _as_key
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from flash_kv.engine.db import DB
+
+_T = TypeVar("_T")
 
 
 class WriteBatch:
@@ -46,7 +48,9 @@ class WriteBatch:
         self._require_open()
         self._buffer.delete(key)
 
-    def put_many(self, pairs: Iterable[tuple[Any, Any]] | Mapping[Any, Any]) -> None:
+    def put_many(
+        self, pairs: Iterable[tuple[str | Buffer, str | Buffer]] | Mapping[Any, str | Buffer]
+    ) -> None:
         """Add a put for each pair, or for each item of a mapping."""
         self._require_open()
         for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
@@ -61,6 +65,12 @@ class WriteBatch:
     __setitem__ = put
     __delitem__ = delete
 
+    @overload
+    def get(self, key: str | Buffer, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str | Buffer, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str | Buffer, default: _T) -> bytes | _T: ...
     def get(self, key: str | Buffer, default: Any = None) -> Any:
         """The value `key` would have if the batch committed now, or `default`."""
         self._require_open()
@@ -75,7 +85,7 @@ class WriteBatch:
         value = self.get(key)
         if value is None:
             raise KeyError(key)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def __contains__(self, key: str | Buffer) -> bool:
         return self.get(key) is not None

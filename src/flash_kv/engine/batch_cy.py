@@ -52,13 +52,17 @@ class BatchBuffer:
         capacity = max(max(capacity * 2, CAPACITY_MIN), self.size + size)
         grown = cython.cast(cython.pointer(uint8_t), realloc(self.data, capacity))
         if grown == cython.NULL:
-            raise MemoryError(f"no memory for a write batch of {self.size + size} bytes; commit in smaller batches")
+            raise MemoryError(
+                f"no memory for a write batch of {self.size + size} bytes; commit in smaller batches"
+            )
         self.data = grown
         self.capacity = capacity
         return 0
 
     def add(self, kind, key, key_size, value, value_size):
-        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size + 7) & ~cython.cast(uint64_t, 7)
+        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size + 7) & ~cython.cast(
+            uint64_t, 7
+        )
         place: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
         self.reserve(size)
@@ -147,7 +151,9 @@ class BatchBuffer:
         self.offsets = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
         self.entries = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
         if self.keys == cython.NULL or self.offsets == cython.NULL or self.entries == cython.NULL:
-            raise MemoryError(f"no memory to commit a write batch of {count} records; commit in smaller batches")
+            raise MemoryError(
+                f"no memory to commit a write batch of {count} records; commit in smaller batches"
+            )
         for i in range(count):
             header = cython.cast(cython.pointer(RecordHeader), self.data + offset)
             self.offsets[i] = offset
@@ -157,7 +163,9 @@ class BatchBuffer:
             self.keys[i].bad_position = 0
             self.keys[i].hash = 0
             if hash_key != cython.NULL:
-                self.keys[i].hash = cython.cast(uint32_t, siphash13(hash_key, self.keys[i].data, header.key_size))
+                self.keys[i].hash = cython.cast(
+                    uint32_t, siphash13(hash_key, self.keys[i].data, header.key_size)
+                )
             offset += record_size(header)
         self.offsets[count] = offset
         return 0

@@ -205,6 +205,8 @@ class Compactor:
             self.bytes_moved += report.bytes_moved
             self.bytes_reclaimed += max(report.bytes_reclaimed, 0)
             self._db._segments.release_retired()
+            with self._db._segments.space_lock:
+                self._db._segments.keep_reserve()
         return report
 
 

@@ -18,6 +18,7 @@ cdef enum State:
     IS_CLOSED = 1
     IS_POISONED = 2
     IS_READ_ONLY = 4
+    IS_TROUBLED = 8                       # something failed in the background; the next write hears of it
 
 # What one commit wrote: for waiting on its sync, and for withdrawing it.
 cdef struct Commit:
@@ -38,6 +39,7 @@ cdef class Core:
     cdef uint64_t generation              # of forks, at the open
     cdef bint waits_for_sync              # a commit is followed by `DB._after_commit`
     cdef uint64_t key_count               # live keys
+    cdef uint64_t generation_of_index     # counts the indexes installed since the open
     cdef int write_errno
     cdef object __weakref__
 

@@ -34,14 +34,16 @@ from flash_kv.engine.reports import (
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.engine.snapshot import Snapshot
 from flash_kv.engine.stats import gather
-from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, Store
+from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED, Store
 from flash_kv.engine.verify import verify_open
 from flash_kv.engine.views import Bound, ItemsView, KeysView, Range, ValuesView, scan
 from flash_kv.errors import (
     ClosedError,
+    FlashKVError,
     ForkedError,
     PoisonedError,
     ReadOnlyError,
+    StoreFullError,
     StoreNotFoundError,
     StrPath,
     storage_error,
@@ -49,12 +51,14 @@ from flash_kv.errors import (
 from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
-from flash_kv.index.load_cy import load_index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.system import REAL, System
 from flash_kv.log.names import segment_name
 from flash_kv.log.table_cy import SegmentTable
-from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
+from flash_kv.options import Durability, DurabilitySpec, IndexKind, IoKind, Options, parse_durability
+
+# Version chains trimmed at a time: some 100 us under the write lock.
+TRIM_STEP = 256
 
 INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
 
@@ -101,7 +105,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
             self._segments = SegmentSet(system, self._path, options, manifest, self)
             self._is_ordered = options.index != "hash"
             found = recovery.recover(self._segments)
-            if not options.read_only:
+            if options.read_only:
+                recovery.leave(self._segments, found)
+            else:
                 recovery.settle(self._segments, found)
             self._load(found)
         except BaseException:
@@ -125,6 +131,7 @@ class DB(Store, MutableMapping[bytes, bytes]):
             raise StoreNotFoundError(self._path)
         try:
             self._system.make_directory(self._path)
+            self._system.sync_directory(self._path.parent)
         except FileExistsError:
             # Another process made it first, or it is a file: then listing it says so.
             if not self._path.is_dir():
@@ -148,8 +155,8 @@ class DB(Store, MutableMapping[bytes, bytes]):
         for one in found.kept:
             segments.register(one.segment, one.end)
         index = INDEX_CLASSES[self._options.index](self._table, segments.hash_key)
-        loaded = load_index(index, self._table, [one.run for one in found.kept])
-        self._install_index(index, loaded.keys)
+        keys = recovery.fill_index(segments, index, self._table, [one.run for one in found.kept])
+        self._install_index(index, keys)
 
     @property
     def path(self) -> Path:
@@ -227,21 +234,24 @@ class DB(Store, MutableMapping[bytes, bytes]):
             raise ClosedError(self._path)
         if is_write and state & READ_ONLY:
             raise ReadOnlyError(self._path)
+        if is_write and state & TROUBLED:
+            # Told once; the write that hears of it is not made, the next one is.
+            self._set_state(TROUBLED, False)
+            error, self._background_error = self._background_error, None
+            if error is not None:
+                raise error
         if is_write and state & POISONED:
             raise PoisonedError(self._path, self._syncs.cause or OSError(5, "a write could not be taken back"))
 
     def _segment_path(self, segment_id: int) -> Path:
         return self._path / segment_name(segment_id)
 
-    def _storage_error(self, number: int, path: Path, offset: int) -> OSError:
+    def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
         return storage_error(
             OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
         )
 
     def _make_room(self, size: int, is_delete: bool) -> None:
-        error, self._background_error = self._background_error, None
-        if error is not None:
-            raise error
         self._segments.make_room(size, is_delete)
         self._maintenance.wake()
 
@@ -275,8 +285,8 @@ class DB(Store, MutableMapping[bytes, bytes]):
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
         runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
         index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
-        loaded = load_index(index, self._table, [run for run in runs if run is not None])
-        self._install_index(index, loaded.keys)
+        keys = recovery.fill_index(self._segments, index, self._table, runs)
+        self._install_index(index, keys)
 
     def _poison(self, cause: OSError) -> None:
         """Nothing more is written: what the disk holds is not known any more."""
@@ -293,25 +303,36 @@ class DB(Store, MutableMapping[bytes, bytes]):
         try:
             self._segments.seal_rotated()
             self._segments.prepare_spare()
+            self._trim_versions()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and _is_within(self._options.compaction_window):
                     self._compactor.run_policy()
+        except StoreFullError:
+            # What was to be made ahead is made, or refused, when a write needs it.
+            return
         except Exception as error:
             if self._background_error is None:
                 self._background_error = error
+                self._set_state(TROUBLED, True)
 
     def _snapshot_closed(self) -> None:
         """Trim at once what is little; the rest is the background thread's."""
         if self._has_forked() or self.closed:
             return
         if self._chain_count():
-            self._collapse_versions(256)
+            self._collapse_versions(TRIM_STEP)
             self._maintenance.wake()
         if self._segments.retired:
             self._segments.release_retired()
+
+    def _trim_versions(self) -> None:
+        """Trim all version chains, in steps short enough for no one to wait for."""
+        for _ in range(0, self._chain_count(), TRIM_STEP):
+            self._collapse_versions(TRIM_STEP)
+            time.sleep(0)
 
     def _sync_for_compaction(self) -> None:
         """What made records dead must be durable before they are dropped."""
@@ -458,9 +479,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
 def open_store(
     path: StrPath,
     *,
-    index: str = "btree",
+    index: IndexKind = "btree",
     durability: DurabilitySpec = "process",
-    io: str = "mmap",
+    io: IoKind = "mmap",
     read_only: bool = False,
     **options: Any,
 ) -> DB:

@@ -1,11 +1,11 @@
 """When commits become durable: syncs, shared by all who wait, and what happens when one fails.
 
-One sync serves everybody who committed before it began (group commit): the first waiter becomes the leader and syncs, the
-others wait and are served by it or by the next one.
+One sync serves everybody who committed before it began (group commit): the first waiter becomes the leader
+and syncs, the others wait and are served by it or by the next one.
 
-The first failed sync poisons the store for good: a file system may report a later sync as fine with the data gone. Writes
-raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is withdrawn from the log, so it
-does not come back at the next open after its caller was told that it failed.
+The first failed sync poisons the store for good: a file system may report a later sync as fine with the data
+gone. Writes raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is
+withdrawn from the log, so it does not come back at the next open after its caller was told that it failed.
 
 Lock order: `sync_lock` before the write lock, never together with the space lock.
 """

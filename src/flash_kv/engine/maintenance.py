@@ -1,7 +1,7 @@
 """The background thread of a store: seals full segments, keeps a spare ready, syncs by the clock, compacts.
 
-It starts with the first write and holds the store weakly, so a store that is dropped without `close` can be collected. A
-failure here reaches the caller's next write.
+It starts with the first write and holds the store weakly, so a store that is dropped without `close` can be
+collected. A failure here reaches the caller's next write.
 """
 
 from __future__ import annotations

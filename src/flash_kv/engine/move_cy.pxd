@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.engine.store_cy cimport Store
+from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport Key, SegmentRef
 from flash_kv.log.writer_cy cimport LogWriter
 
@@ -21,6 +22,7 @@ cdef struct Moved:
     uint64_t target
     uint64_t size
     uint64_t lsn
+    Key* key
     int kind
 
 cdef class Mover:
@@ -34,7 +36,11 @@ cdef class Mover:
     cdef uint32_t seed
     cdef uint64_t tombstone_floor         # a tombstone with a smaller LSN than every dead record's segment is dropped
     cdef Key[128] keys
+    cdef const RecordHeader* headers[128]  # the group gathered: its records,
+    cdef uint64_t[128] positions          # where they stand,
+    cdef uint8_t[128] answers             # and whether the index points to them
     cdef Moved[128] moved
+    cdef bint failure_of_lookup
     cdef uint64_t wanted                  # bytes the output lacks
     cdef int failure
     cdef readonly uint64_t records_moved
@@ -43,6 +49,8 @@ cdef class Mover:
 
     cdef int run(self, uint64_t budget) noexcept nogil
     cdef int step(self) noexcept nogil
-    cdef int is_wanted(self, Key* key, uint64_t position, int kind, uint64_t lsn) noexcept nogil
+    cdef int gather(self, int* count) noexcept nogil
+    cdef bint is_wanted(self, int i) noexcept nogil
+    cdef int copy(self, int i, int copied) noexcept nogil
     cdef void switch(self, int count) noexcept nogil
     cdef void count_moved(self, Moved* moved, bint is_live) noexcept nogil

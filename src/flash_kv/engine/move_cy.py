@@ -24,6 +24,7 @@ from cython.cimports.flash_kv.engine.move_cy import (
     Moved,
 )
 from cython.cimports.flash_kv.engine.store_cy import Store
+from cython.cimports.flash_kv.index.index_cy import HOLD_UNKNOWN, HOLD_YES
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import store_release64
 from cython.cimports.flash_kv.io.mapping_cy import Mapping
@@ -39,14 +40,15 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VOID,
     SEGMENT_HEADER_SIZE,
     RecordHeader,
-    checksummed_size,
+    offset_of,
     position_of,
     record_size,
 )
-from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, newest_position, record_key, record_value, segment_ref
+from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, record_key, segment_ref
 from cython.cimports.flash_kv.log.writer_cy import LogWriter
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.string import memcpy
 
 SOME = MOVED_SOME
 ALL = MOVED_ALL
@@ -143,97 +145,109 @@ class Mover:
             outcome = self.step()
         return outcome
 
-    def is_wanted(self, key, position, kind, lsn):
-        """1: copy it; 0: nothing needs it; -1: the index could not tell."""
-        entry: uint64_t = self.store.index.find(key)
-        if entry == ENTRY_ERROR:
-            # Perhaps a record that a writer is just taking back; under the lock there is none.
-            pthread_mutex_lock(cython.address(self.store.mutex))
-            entry = self.store.index.find(key)
-            pthread_mutex_unlock(cython.address(self.store.mutex))
-            if entry == ENTRY_ERROR:
-                return -1
-        if kind == KIND_VALUE:
-            # A chain may be changing while it is read; the switch looks again under the lock.
-            return entry & ENTRY_VERSIONED != 0 or entry == position
-        if entry == 0:
-            return lsn > self.tombstone_floor
-        if entry & ENTRY_VERSIONED:
-            return 1
-        return 0
-
     def step(self):
-        """One group: look up, copy, switch."""
+        """One group: gather, look up, copy, switch."""
+        outcome: cython.int
         count: cython.int = 0
-        outcome: cython.int = MOVED_SOME
+        copied: cython.int = 0
+        outcome = self.gather(cython.address(count))
+        self.store.index.hold_many(self.keys, self.positions, count, self.answers)
+        i: cython.int
+        for i in range(count):
+            if not self.is_wanted(i):
+                self.tombstones_dropped += self.headers[i].kind == KIND_TOMBSTONE
+                continue
+            if self.failure_of_lookup:
+                outcome = MOVE_FAILED_READ
+                break
+            if not self.output.has_room(record_size(self.headers[i])):
+                self.wanted = record_size(self.headers[i])
+                outcome = MOVE_NEEDS_ROOM
+                break
+            outcome_of_copy: cython.int = self.copy(i, copied)
+            if outcome_of_copy != MOVED_SOME:
+                outcome = outcome_of_copy
+                break
+            copied += 1
+        else:
+            i = count
+        if i < count:
+            # The rest of the group is looked at again in the next step.
+            self.offset = offset_of(self.positions[i])
+        self.switch(copied)
+        return outcome
+
+    def gather(self, count):
+        """The next records of the input, checked: MOVED_SOME, MOVED_ALL at the end, MOVE_DAMAGED."""
         header: cython.pointer(cython.const[RecordHeader])
-        place: cython.pointer(uint8_t)
         size: uint64_t
-        position: uint64_t
-        word: uint64_t
-        wanted: cython.int
-        looked: cython.int = 0
+        frames: cython.int = 0
         key: cython.pointer(Key)
-        while count < GROUP_RECORDS and looked < 4 * GROUP_RECORDS:
+        while count[0] < GROUP_RECORDS and frames < GROUP_RECORDS:
             if self.offset >= self.end:
-                outcome = MOVED_ALL
-                break
+                return MOVED_ALL
             header = cython.cast(cython.pointer(cython.const[RecordHeader]), self.data + self.offset)
+            if self.offset + HEADER_SIZE > self.end or header.kind > KIND_VOID or header.kind == 0:
+                return MOVE_DAMAGED
             size = record_size(header)
-            if self.offset + HEADER_SIZE > self.end or self.offset + size > self.end or header.kind > KIND_VOID or header.kind == 0:
-                outcome = MOVE_DAMAGED
-                break
-            looked += 1
-            if header.kind == KIND_BATCH:
-                # The frame has done its work; its records stand on their own.
-                self.offset += HEADER_SIZE
+            if self.offset + size > self.end:
+                return MOVE_DAMAGED
+            if header.kind == KIND_BATCH or header.kind == KIND_VOID:
+                # A frame has done its work; its records stand on their own.
+                self.offset += HEADER_SIZE if header.kind == KIND_BATCH else size
+                frames += 1
                 continue
-            if header.kind == KIND_VOID:
-                self.offset += size
-                continue
-            if record_checksum(self.seed, self.offset, cython.cast(Octets, header), checksummed_size(header)) != header.checksum:
-                outcome = MOVE_DAMAGED
-                break
-            key = cython.address(self.keys[count])
+            if record_checksum(self.seed, self.offset, cython.cast(Octets, header), size) != header.checksum:
+                return MOVE_DAMAGED
+            key = cython.address(self.keys[count[0]])
             key.data = record_key(header)
             key.size = header.key_size
             key.error = 0
             if self.store.index.needs_hash:
                 key.hash = cython.cast(uint32_t, siphash13(self.store.index.hash_key, key.data, key.size))
-            position = position_of(self.segment_id, self.offset)
-            wanted = self.is_wanted(key, position, header.kind, header.lsn)
-            if wanted < 0:
-                outcome = MOVE_FAILED_READ
-                break
-            if not wanted:
-                self.tombstones_dropped += header.kind == KIND_TOMBSTONE
-                self.offset += size
-                continue
-            if not self.output.has_room(size):
-                self.wanted = size
-                outcome = MOVE_NEEDS_ROOM
-                break
-            place = self.output.begin(size)
-            if place == cython.NULL:
-                outcome = MOVE_FAILED_MEMORY
-                break
-            self.moved[count].source = position
-            self.moved[count].target = position_of(self.output.segment_id, self.output.tail)
-            self.moved[count].size = size
-            self.moved[count].lsn = header.lsn
-            self.moved[count].kind = header.kind
-            self.output.fill(
-                place, header.kind, key.data, key.size, record_value(header), header.value_size, header.lsn
-            )
-            word = self.output.seal_record(place, self.output.tail, size, header.kind, 0)
-            self.failure = self.output.publish(place, size, word, 0)
-            if self.failure:
-                outcome = MOVE_FAILED_WRITE
-                break
+            self.headers[count[0]] = header
+            self.positions[count[0]] = position_of(self.segment_id, self.offset)
+            count[0] += 1
             self.offset += size
-            count += 1
-        self.switch(count)
-        return outcome
+        return MOVED_SOME
+
+    def is_wanted(self, i):
+        """Must this record be copied? With `failure_of_lookup` set it cannot be told."""
+        answer: cython.int = self.answers[i]
+        entry: uint64_t
+        if self.headers[i].kind == KIND_VALUE and answer != HOLD_UNKNOWN:
+            return answer == HOLD_YES
+        # A tombstone, a version chain that may be changing, or a record that a writer is just taking back: the lock tells.
+        pthread_mutex_lock(cython.address(self.store.mutex))
+        entry = self.store.index.find(cython.address(self.keys[i]))
+        pthread_mutex_unlock(cython.address(self.store.mutex))
+        if entry == ENTRY_ERROR:
+            self.failure_of_lookup = True
+            return True
+        if self.headers[i].kind == KIND_VALUE:
+            return entry & ENTRY_VERSIONED != 0 or entry == self.positions[i]
+        if entry == 0:
+            return self.headers[i].lsn > self.tombstone_floor
+        return entry & ENTRY_VERSIONED != 0
+
+    def copy(self, i, copied):
+        """Copy record `i` of the group to the output."""
+        size: uint64_t = record_size(self.headers[i])
+        place: cython.pointer(uint8_t) = self.output.begin(size)
+        moved: cython.pointer(Moved) = cython.address(self.moved[copied])
+        word: uint64_t
+        if place == cython.NULL:
+            return MOVE_FAILED_MEMORY
+        moved.source = self.positions[i]
+        moved.target = position_of(self.output.segment_id, self.output.tail)
+        moved.size = size
+        moved.lsn = self.headers[i].lsn
+        moved.kind = self.headers[i].kind
+        moved.key = cython.address(self.keys[i])
+        memcpy(place + 8, cython.cast(Octets, self.headers[i]) + 8, size - 8)
+        word = self.output.seal_record(place, self.output.tail, size, moved.kind, 0)
+        self.failure = self.output.publish(place, size, word, 0)
+        return MOVE_FAILED_WRITE if self.failure else MOVED_SOME
 
     def switch(self, count):
         """Point the index to the copies, where it still points to the originals."""
@@ -248,10 +262,10 @@ class Mover:
             is_live = False
             if self.moved[i].kind == KIND_VALUE:
                 is_live = self.store.index.replace(
-                    cython.address(self.keys[i]), self.moved[i].source, self.moved[i].target
+                    self.moved[i].key, self.moved[i].source, self.moved[i].target
                 )
                 if not is_live and self.store.versions.pending_count != 0:
-                    entry = self.store.index.find(cython.address(self.keys[i]))
+                    entry = self.store.index.find(self.moved[i].key)
                     node = entry & ~ENTRY_VERSIONED
                     if (
                         entry != ENTRY_ERROR

@@ -8,3 +8,5 @@ cdef class Reads(Core):
     cdef object value_at(self, uint64_t entry, Key* key, object default)
     cdef object large_value_at(self, uint64_t position, const RecordHeader* header)
     cdef object read_failure(self, Key* key)
+    cdef bint parse_bytes(self, object keys, Py_ssize_t count, Key* parsed) except -1
+    cdef int parse_any(self, object keys, Py_ssize_t count, Key* parsed) except -1

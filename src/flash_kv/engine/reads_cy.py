@@ -5,11 +5,20 @@ is unmapped meanwhile; large values are checked and copied without it, under a p
 """
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
+from cython.cimports.cpython.object import PyObject
+from cython.cimports.cpython.ref import Py_INCREF
+from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
-from cython.cimports.flash_kv.intrinsics import add_atomic64, unlikely
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, KIND_VALUE, RecordHeader, offset_of, segment_of
+from cython.cimports.flash_kv.intrinsics import add_atomic64, prefetch, unlikely
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, KEY_SIZE_MAX, KIND_VALUE, RecordHeader, offset_of, segment_of
 from cython.cimports.flash_kv.log.table_cy import (
     Key,
     SegmentRef,
@@ -22,12 +31,14 @@ from cython.cimports.flash_kv.log.table_cy import (
 )
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint64_t
-from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.libc.string import memcpy
 
-from flash_kv.errors import CorruptionError
+from flash_kv.errors import CorruptionError, KeyTypeError
 
 LARGE_VALUE = cython.declare(uint64_t, 65536)
+# Keys of a batch are objects anywhere in memory: they are fetched this many ahead.
+KEYS_AHEAD = cython.declare(cython.Py_ssize_t, 12)
 
 
 @cython.cclass
@@ -154,28 +165,65 @@ class Reads(Core):
 
     def get_many(self, keys) -> list:
         """The values of `keys`, None for each that is absent; much faster than as many `get`s."""
-        i: cython.Py_ssize_t
         self.check_readable()
-        owned = [key if type(key) is bytes or type(key) is str else bytes(memoryview(key)) for key in keys]
+        owned: object = keys if type(keys) is list and self.log.is_mapped else tuple(keys)
         count: cython.Py_ssize_t = len(owned)
-        values: list = [None] * count
-        if count == 0:
-            return values
-        parsed: cython.pointer(Key) = cython.cast(cython.pointer(Key), calloc(count, cython.sizeof(Key)))
-        entries: cython.pointer(uint64_t) = cython.cast(cython.pointer(uint64_t), calloc(count, 8))
-        borrowed: Borrowed
-        hash_key: cython.pointer(cython.const[uint64_t]) = self.hash_key()
+        i: cython.Py_ssize_t
+        parsed: cython.pointer(Key) = cython.cast(cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key)))
+        entries: cython.pointer(uint64_t) = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
         try:
             if parsed == cython.NULL or entries == cython.NULL:
                 raise MemoryError(f"no memory to look up {count} keys at once")
-            for i in range(count):
-                borrow_key(owned[i], cython.address(borrowed))
-                begin_key(cython.address(parsed[i]), cython.address(borrowed), hash_key)
+            if not self.parse_bytes(owned, count, parsed):
+                owned = tuple([key if type(key) is str else bytes_of(key) for key in owned])
+                self.parse_any(owned, count, parsed)
             self.index.find_many(parsed, count, entries)
+            values: list = PyList_New(count)
             for i in range(count):
-                if entries[i] != 0:
-                    values[i] = self.value_at(entries[i], cython.address(parsed[i]), None)
+                value = self.value_at(entries[i], cython.address(parsed[i]), None) if entries[i] != 0 else None
+                Py_INCREF(value)
+                PyList_SET_ITEM(values, i, value)
+            return values
         finally:
             free(parsed)
             free(entries)
-        return values
+
+    def parse_bytes(self, keys, count, parsed):
+        """Parse `count` keys if all are plain bytes of allowed sizes; the objects are fetched ahead of their use."""
+        items: cython.pointer(cython.pointer(PyObject)) = PySequence_Fast_ITEMS(keys)
+        hash_key: cython.pointer(cython.const[uint64_t]) = self.hash_key()
+        borrowed: Borrowed
+        i: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        borrowed.has_view = False
+        for i in range(count):
+            if i + KEYS_AHEAD < count:
+                prefetch(items[i + KEYS_AHEAD])
+            if not PyBytes_CheckExact(cython.cast(object, items[i])):
+                return False
+            size = PyBytes_GET_SIZE(cython.cast(object, items[i]))
+            if size == 0 or size > KEY_SIZE_MAX:
+                return False
+            borrowed.data = cython.cast(cython.pointer(uint8_t), PyBytes_AS_STRING(cython.cast(object, items[i])))
+            borrowed.size = size
+            begin_key(cython.address(parsed[i]), cython.address(borrowed), hash_key)
+        return True
+
+    def parse_any(self, keys, count, parsed):
+        """Parse `count` keys that are bytes or str."""
+        borrowed: Borrowed
+        i: cython.Py_ssize_t
+        for i in range(count):
+            borrow_key(keys[i], cython.address(borrowed))
+            begin_key(cython.address(parsed[i]), cython.address(borrowed), self.hash_key())
+        return 0
+
+
+@cython.cfunc
+def bytes_of(key: object) -> bytes:
+    if type(key) is bytes:
+        return key
+    try:
+        return bytes(memoryview(key))
+    except TypeError:
+        raise KeyTypeError(type(key).__name__) from None

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flash_kv.engine.reports import RecoveryReport
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
+from flash_kv.index.index_cy import Index
+from flash_kv.index.load_cy import LoadError, load_index
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
@@ -28,6 +30,7 @@ from flash_kv.log.manifest import Manifest, read_manifest, write_manifest
 from flash_kv.log.names import MANIFEST, hint_name, parse
 from flash_kv.log.records import ORIGIN_WRITER, SEGMENT_HEADER_SIZE, SegmentHeaderError, check_segment_header
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
+from flash_kv.log.table_cy import SegmentTable
 from flash_kv.log.segment import Segment, open_segment
 from flash_kv.options import Options
 
@@ -208,7 +211,6 @@ def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> Segment
         epoch=segment.epoch,
         is_sealed=is_sealed,
         is_ordered=segment.origin == "writer",
-        previous_lsn=0 if is_sealed else segments.last_lsn,
     )
 
 
@@ -225,6 +227,18 @@ def _read_unsealed(segments: SegmentSet, segment: Segment) -> Recovered:
         stated_lsn=scan.stated_lsn,
         has_voids=scan.voids > 0,
     )
+
+
+def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: list[HintRun]) -> int:
+    """Load the index from the runs of all segments; the number of keys."""
+    try:
+        return load_index(index, table, runs).keys
+    except LoadError as error:
+        path = segments.open[error.segment_id].path
+        if error.errno:
+            failure = OSError(error.errno, os.strerror(error.errno))
+            raise storage_error(failure, path=path, operation="read") from error
+        raise CorruptionError(path, error.offset, "a record is damaged; repair() salvages the rest") from error
 
 
 def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
@@ -244,7 +258,7 @@ def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
 
 def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
     """Sort the unsealed segments, in LSN order, into what is kept and what came after a loss."""
-    is_cut = False
+    is_cut = has_voids = False
     durable = max((one.stated_lsn for one in unsealed), default=0)
     for one in unsealed:
         found.torn_bytes += one.torn_bytes
@@ -252,8 +266,9 @@ def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
             # Empty: a spare, or one whose every record is lost; then the next one shows the gap.
             found.dropped.append(one)
             continue
+        has_voids = has_voids or one.has_voids
         # A withdrawn batch counts its LSNs but has no record that could show the first of them.
-        has_gap = one.first_lsn != found.last_lsn + 1 and not (one.has_voids and one.first_lsn > found.last_lsn)
+        has_gap = one.first_lsn != found.last_lsn + 1 and not (has_voids and one.first_lsn > found.last_lsn)
         if is_cut or has_gap:
             is_cut = True
             found.torn_bytes += one.end - SEGMENT_HEADER_SIZE
@@ -270,6 +285,12 @@ def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
             f"records up to LSN {durable} were durable, but the log can be read up to {found.last_lsn} only; "
             "verify() lists the damage, repair() salvages the rest",
         )
+
+
+def leave(segments: SegmentSet, found: Recovery) -> None:
+    """Read only: what is not kept is closed, and everything stays on disk as it is."""
+    for one in found.dropped:
+        segments.open.pop(one.segment.segment_id).close()
 
 
 def settle(segments: SegmentSet, found: Recovery) -> None:

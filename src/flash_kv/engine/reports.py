@@ -99,6 +99,7 @@ class VerifyReport(_Report):
 
     @property
     def is_ok(self) -> bool:
+        """No damage was found."""
         return not self.damages
 
 

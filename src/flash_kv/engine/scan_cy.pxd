@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.engine.store_cy cimport Store
 from flash_kv.index.index_cy cimport Walk
+from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport Key
 
 cdef enum Yielding:
@@ -12,6 +13,7 @@ cdef class SnapshotCore:
     cdef readonly Store store
     cdef uint64_t lsn
     cdef bint is_open
+    cdef uint64_t generation_of_index
     cdef int check_open(self) except -1
     cdef uint64_t position_at(self, uint64_t entry) noexcept
 
@@ -31,6 +33,9 @@ cdef class Scan:
     cdef uint8_t* buffer                  # io="file": the record at hand
     cdef uint64_t buffer_size
     cdef bint is_finished
+    cdef bint is_running                  # inside a part without the GIL
+    cdef const RecordHeader* record_at(self, uint64_t position) except NULL
+    cdef object value_of(self, const RecordHeader* header)
     cdef int fill(self) except -1
     cdef int go_on_after(self, uint64_t entry) except -1
     cdef void warm(self, uint64_t number) noexcept

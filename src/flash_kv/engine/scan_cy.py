@@ -26,12 +26,13 @@ from cython.cimports.flash_kv.log.table_cy import (
 from cython.cimports.libc.errno import ENOBUFS
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free, malloc
-from cython.cimports.libc.string import memcmp, memset
+from cython.cimports.libc.string import memcmp, memcpy, memset
 
 from flash_kv.errors import ClosedError
 
 CHUNK_ENTRIES = cython.declare(uint64_t, 128)
 AHEAD = cython.declare(uint64_t, 8)
+LARGE_VALUE = cython.declare(uint64_t, 65536)
 LINE_BYTES = cython.declare(uint64_t, 64)
 
 KEYS = YIELD_KEYS
@@ -47,6 +48,7 @@ class SnapshotCore:
         self.store = store
         self.is_open = False
         store.open_snapshot(cython.address(self.lsn))
+        self.generation_of_index = store.generation_of_index
         self.is_open = True
 
     def __dealloc__(self):
@@ -62,6 +64,9 @@ class SnapshotCore:
     def check_open(self):
         if unlikely(not self.is_open):
             raise ClosedError(self.store.path, "snapshot")
+        if unlikely(self.generation_of_index != self.store.generation_of_index):
+            # The index was loaded again after a failed sync; versions older than the newest are gone with the old one.
+            self.store._refuse(True)
         return self.store.check_readable()
 
     def position_at(self, entry):
@@ -158,6 +163,8 @@ class Scan:
 
     def close(self) -> None:
         """End the scan and let go of its snapshot."""
+        if self.is_running:
+            raise ValueError("another thread is inside this iterator")
         self.finish()
 
     def finish(self):
@@ -252,34 +259,18 @@ class Scan:
     def __next__(self):
         header: cython.pointer(cython.const[RecordHeader])
         position: uint64_t
-        key: Key
         while True:
             if self.is_finished:
                 raise StopIteration
+            if unlikely(self.is_running):
+                raise ValueError("another thread is inside this iterator; give each thread its own")
             self.snapshot.check_open()
             if self.next == self.count and not self.fill():
                 self.finish()
                 raise StopIteration
             position = self.entries[self.next]
             self.next += 1
-            if self.store.log.is_mapped:
-                if self.next + AHEAD <= self.count:
-                    self.warm(self.next + AHEAD - 1)
-                header = mapped_record(self.store.log, position)
-                if unlikely(header == cython.NULL or not is_record_sound(self.store.log, position, header)):
-                    key.error = 0
-                    key.bad_position = position
-                    raise self.store.read_failure(cython.address(key))
-            else:
-                header = load_record(
-                    self.store.log,
-                    position,
-                    cython.address(self.buffer),
-                    cython.address(self.buffer_size),
-                    cython.address(key),
-                )
-                if header == cython.NULL:
-                    raise self.store.read_failure(cython.address(key))
+            header = self.record_at(position)
             if header.lsn > self.snapshot.lsn or header.kind != KIND_VALUE:
                 continue
             if unlikely(not self.is_within(record_key(header), header.key_size)):
@@ -288,8 +279,57 @@ class Scan:
             if self.yielding == YIELD_KEYS:
                 return PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size)
             if self.yielding == YIELD_VALUES:
-                return PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_value(header)), header.value_size)
+                return self.value_of(header)
             return (
                 PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size),
-                PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_value(header)), header.value_size),
+                self.value_of(header),
             )
+
+    def record_at(self, position):
+        """The record, its checksum verified; without the GIL when it is large or has to be read."""
+        header: cython.pointer(cython.const[RecordHeader])
+        key: Key
+        is_sound: cython.bint
+        key.error = 0
+        key.bad_position = position
+        if self.store.log.is_mapped:
+            if self.next + AHEAD <= self.count:
+                self.warm(self.next + AHEAD - 1)
+            header = mapped_record(self.store.log, position)
+            is_sound = header != cython.NULL
+            if is_sound and header.value_size >= LARGE_VALUE:
+                self.is_running = True
+                with cython.nogil:
+                    is_sound = is_record_sound(self.store.log, position, header)
+                self.is_running = False
+            elif is_sound:
+                is_sound = is_record_sound(self.store.log, position, header)
+        else:
+            self.is_running = True
+            with cython.nogil:
+                header = load_record(
+                    self.store.log,
+                    position,
+                    cython.address(self.buffer),
+                    cython.address(self.buffer_size),
+                    cython.address(key),
+                )
+            self.is_running = False
+            is_sound = header != cython.NULL
+        if unlikely(not is_sound):
+            raise self.store.read_failure(cython.address(key))
+        return header
+
+    def value_of(self, header):
+        """The value as bytes; the snapshot keeps the record where it is."""
+        value: object
+        target: cython.p_char
+        if header.value_size < LARGE_VALUE:
+            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_value(header)), header.value_size)
+        value = PyBytes_FromStringAndSize(cython.NULL, header.value_size)
+        target = PyBytes_AS_STRING(value)
+        self.is_running = True
+        with cython.nogil:
+            memcpy(target, record_value(header), header.value_size)
+        self.is_running = False
+        return value

@@ -28,10 +28,10 @@ from flash_kv.log.names import RESERVE, SEGMENT_ID_MAX, hint_name, temporary_nam
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.scan_cy import scan_segment
 from flash_kv.log.segment import Segment, create_segment
-from flash_kv.options import Options
+from flash_kv.options import Options, parse_durability
 
 if TYPE_CHECKING:
-    from flash_kv.engine.store_cy import Store
+    from flash_kv.engine.db import DB
 
 
 class Rotated(NamedTuple):
@@ -45,7 +45,7 @@ class Rotated(NamedTuple):
 class SegmentSet:
     """All segments of one store and their manifest."""
 
-    def __init__(self, system: System, directory: Path, options: Options, manifest: Manifest, store: Store) -> None:
+    def __init__(self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB) -> None:
         self.system = system
         self.directory = directory
         self.options = options
@@ -68,6 +68,9 @@ class SegmentSet:
         # One sealing at a time; taken before all other locks.
         self._seal_lock = threading.RLock()
         self._has_epoch = False
+        # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
+        # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
+        self.is_zeroing = parse_durability(options.durability).kind != "process"
 
     # -- the manifest
 
@@ -108,6 +111,7 @@ class SegmentSet:
             capacity=self.options.segment_bytes_max,
             wanted=wanted,
             io=self.options.io,
+            is_zeroed=origin == "writer" and self.is_zeroing,
         )
         self.register(segment, SEGMENT_HEADER_SIZE)
         return segment
@@ -184,6 +188,7 @@ class SegmentSet:
         if segment is None:
             segment = self.create("writer", wanted)
             self.list_unsealed(segment)
+            self.keep_reserve()
         elif segment.allocated < wanted:
             try:
                 segment.grow(wanted)
@@ -304,8 +309,13 @@ class SegmentSet:
     def keep_reserve(self) -> None:
         """Have the reserve file allocated. A disk too full for it has none; deletes then need free space."""
         path = self.directory / RESERVE
-        if self.options.reserve_bytes == 0 or path.exists():
+        if self.options.reserve_bytes == 0:
             return
+        try:
+            self.system.file_size(path)
+            return
+        except FileNotFoundError:
+            pass
         try:
             fd = self.system.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         except OSError as error:
@@ -388,13 +398,26 @@ class SegmentSet:
 
     def close(self) -> None:
         """Seal what is open, remove the spare, leave a clean manifest."""
+        try:
+            self._close()
+        except StoreFullError:
+            # Closing needs room for a manifest only.
+            if not self.release_reserve():
+                raise
+            self._close()
+
+    def _close(self) -> None:
         self.rotate()
         self.seal_rotated()
         with self.space_lock:
             if self.spare is not None:
+                entry = self.entries.pop(self.spare.segment_id)
+                try:
+                    self.write_manifest()
+                except BaseException:
+                    self.entries[entry.segment_id] = entry
+                    raise
                 spare, self.spare = self.spare, None
-                del self.entries[spare.segment_id]
-                self.write_manifest()
                 self.discard(spare)
 
     def close_files(self) -> None:

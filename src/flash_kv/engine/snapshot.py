@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.scan_cy import SnapshotCore
-from flash_kv.engine.views import ItemsView, KeysView, ValuesView
+from flash_kv.engine.views import Bound, ItemsView, KeysView, ValuesView
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
@@ -32,9 +32,9 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
     def keys(
         self,
         *,
-        prefix: bytes | str | None = None,
-        start: bytes | str | None = None,
-        stop: bytes | str | None = None,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
         reverse: bool = False,
     ) -> KeysView:
         """A view of the keys, as `DB.keys`, at this snapshot's moment."""
@@ -43,9 +43,9 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
     def values(
         self,
         *,
-        prefix: bytes | str | None = None,
-        start: bytes | str | None = None,
-        stop: bytes | str | None = None,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
         reverse: bool = False,
     ) -> ValuesView:
         """A view of the values, as `DB.values`, at this snapshot's moment."""
@@ -54,9 +54,9 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
     def items(
         self,
         *,
-        prefix: bytes | str | None = None,
-        start: bytes | str | None = None,
-        stop: bytes | str | None = None,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
         reverse: bool = False,
     ) -> ItemsView:
         """A view of the items, as `DB.items`, at this snapshot's moment."""

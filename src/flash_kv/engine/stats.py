@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
+def _disk_bytes(db: DB, name: str) -> int:
+    try:
+        return db._system.allocated_bytes(db.path / name)
+    except FileNotFoundError:
+        # Renamed or removed since the directory was listed: the background works on.
+        return 0
+
+
 def gather(db: DB) -> Stats:
     """The state of an open store."""
     with db._segments.space_lock:
         counts = {segment_id: db._segment_counts(segment_id) for segment_id in sorted(db._segments.open)}
         sealed = {one.segment_id for one in db._segments.open.values() if one.sealed_bytes is not None}
-        disk_bytes = sum(
-            db._system.allocated_bytes(db.path / name) for name in db._system.list_directory(db.path)
-        )
+        disk_bytes = sum(_disk_bytes(db, name) for name in db._system.list_directory(db.path))
     floor = min(
-        (one["min_lsn"] for one in counts.values() if one["value_records"] > one["live_records"]), default=LSN_MAX
+        (one["min_lsn"] for one in counts.values() if one["value_records"] > one["live_records"]),
+        default=LSN_MAX,
     )
     segments = []
     live_bytes = dead_bytes = 0

@@ -5,7 +5,7 @@ Each method is one short step under the write lock; which step when is decided i
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING
-from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY
+from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY, IS_TROUBLED
 from cython.cimports.flash_kv.engine.versions_cy import VersionChains
 from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
@@ -24,6 +24,7 @@ from cython.cimports.libc.string import memset
 CLOSED = IS_CLOSED
 POISONED = IS_POISONED
 READ_ONLY = IS_READ_ONLY
+TROUBLED = IS_TROUBLED
 
 Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
 
@@ -43,6 +44,7 @@ class Store(Writes):
         lock_releasing_gil(cython.address(self.mutex))
         self.index = index
         self.key_count = key_count
+        self.generation_of_index += 1
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _index_bytes(self) -> int:

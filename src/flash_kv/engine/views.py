@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flash_kv.engine import scan_cy
 from flash_kv.engine.scan_cy import Scan, SnapshotCore
 from flash_kv.errors import KeyTypeError, UnorderedIndexError
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from flash_kv.engine.db import DB
     from flash_kv.engine.snapshot import Snapshot
 
 ORDERED_KINDS = ("btree",)
 
-Bound = bytes | str | bytearray | memoryview | None
+Bound: TypeAlias = "str | Buffer | None"
 
 
 class Range:

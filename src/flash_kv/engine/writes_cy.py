@@ -1,14 +1,27 @@
 """Writing: single records, read-and-write in one step, batches.
 
-Each call borrows its arguments, enters the critical section of `Core`, and when the log has no room leaves it, makes room
-and tries again. Whatever is raised, the store is unchanged.
+Each call borrows its arguments, enters the critical section of `Core`, and when the log has no room leaves
+it, makes room and tries again. Whatever is raised, the store is unchanged.
 """
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
-from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, borrow_value, release
+from cython.cimports.flash_kv.engine.arguments_cy import (
+    Borrowed,
+    begin_key,
+    borrow_key,
+    borrow_value,
+    release,
+)
 from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer
-from cython.cimports.flash_kv.engine.core_cy import ABSENT, DONE, FAILED_READ, FAILED_WRITE, NEEDS_ROOM, Commit
+from cython.cimports.flash_kv.engine.core_cy import (
+    ABSENT,
+    DONE,
+    FAILED_READ,
+    FAILED_WRITE,
+    NEEDS_ROOM,
+    Commit,
+)
 from cython.cimports.flash_kv.engine.reads_cy import Reads
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE
@@ -41,7 +54,9 @@ class Writes(Reads):
         if outcome == FAILED_READ:
             raise self.read_failure(key)
         if outcome == FAILED_WRITE:
-            raise self._storage_error(self.write_errno, self._segment_path(self.writer.segment_id), self.writer.tail)
+            raise self._storage_error(
+                self.write_errno, self._segment_path(self.writer.segment_id), self.writer.tail
+            )
         raise MemoryError("no memory for the index of one more key; the store is unchanged")
 
     def finish(self, commit):

@@ -15,13 +15,13 @@ from cython.cimports.flash_kv.index.btree_node import (
     NODE_SLOTS,
     SEPARATOR_EXACT,
     Node,
-    Slot,
     Tree,
     blob_at,
     blob_data,
     child_of,
     head_of,
     hint_of,
+    is_in_range,
     node_at,
     separator_of,
 )
@@ -88,8 +88,13 @@ class _Checker:
         for i in range(1, node.count):
             if node.slots[i].head < node.slots[i - 1].head:
                 self._fault(number, f"head {i} descends")
+        for i in range(node.count):
+            if not is_in_range(node, node.slots[i].head):
+                self._fault(number, f"head {i} is out of the range of the hints")
         for i in range(NODE_HINTS):
-            if node.hints[i] != hint_of(node.slots[4 * i + 2].head):
+            if node.hints[i] != (
+                hint_of(node, node.slots[4 * i + 2].head) if 4 * i + 2 < node.count else HINT_MAX
+            ):
                 self._fault(number, f"hint {i} of {node.count} slots")
         if node.hints[NODE_HINTS] != HINT_MAX or node.hints[NODE_HINTS + 1] != HINT_MAX:
             self._fault(number, "padding of the hints")
@@ -127,7 +132,9 @@ class _Checker:
         self.keys += node.count
 
     @cython.cfunc
-    def _check_inner(self, number: uint32_t, level: uint32_t, lower: bytes | None, upper: bytes | None) -> object:
+    def _check_inner(
+        self, number: uint32_t, level: uint32_t, lower: bytes | None, upper: bytes | None
+    ) -> object:
         node: cython.pointer(Node) = node_at(self.store.base, number)
         separators = [self._blob(separator_of(node, i)) for i in range(node.count)]
         if node.skip > node.fence_skip and not separators:
@@ -144,7 +151,9 @@ class _Checker:
             self.check_node(child_of(node, i), level - 1, fences[i], fences[i + 1])
 
     @cython.cfunc
-    def check_node(self, number: uint32_t, level: uint32_t, lower: bytes | None, upper: bytes | None) -> object:
+    def check_node(
+        self, number: uint32_t, level: uint32_t, lower: bytes | None, upper: bytes | None
+    ) -> object:
         node: cython.pointer(Node) = node_at(self.store.base, number)
         shared: uint32_t = 0
         self.seen += 1

@@ -19,6 +19,7 @@ from cython.cimports.flash_kv.index.btree_node import (
     NODE_SLOTS_MERGED,
     NODE_SLOTS_MIN,
     SEPARATOR_EXACT,
+    SKIP_MAX,
     Blob,
     Node,
     Path,
@@ -74,19 +75,21 @@ def route_tie(tree, blobs, node, key, bound):
 
 def lower_fence(store, path, level):
     slot: uint32_t
-    for level in range(level + 1, path.height):
-        slot = path.slots[level]
+    above: uint32_t
+    for above in range(level + 1, path.height):
+        slot = path.slots[above]
         if slot > 0:
-            return separator_of(node_at(store.base, path.nodes[level]), slot - 1)
+            return separator_of(node_at(store.base, path.nodes[above]), slot - 1)
     return 0
 
 
 def upper_fence(store, path, level):
     slot: uint32_t
     node: cython.pointer(Node)
-    for level in range(level + 1, path.height):
-        slot = path.slots[level]
-        node = node_at(store.base, path.nodes[level])
+    above: uint32_t
+    for above in range(level + 1, path.height):
+        slot = path.slots[above]
+        node = node_at(store.base, path.nodes[above])
         if slot < node.count:
             return separator_of(node, slot)
     return 0
@@ -105,7 +108,7 @@ def fence_prefix(store, lower, upper):
     """The bytes that every key between two separators shares; 0 when one of them is missing."""
     if lower == 0 or upper == 0:
         return 0
-    return _common(store, lower, upper)
+    return min(_common(store, lower, upper), cython.cast(uint32_t, SKIP_MAX))
 
 
 @cython.cfunc
@@ -143,7 +146,9 @@ def _has_room_to_skip(store: NodeStore, node: cython.pointer(Node)) -> cython.bi
     """Are there two equal heads, or separators of which the head shows only a part?"""
     i: uint32_t
     for i in range(node.count):
-        if not separator_of(node, i) & SEPARATOR_EXACT or (i > 0 and node.slots[i].head == node.slots[i - 1].head):
+        if not separator_of(node, i) & SEPARATOR_EXACT or (
+            i > 0 and node.slots[i].head == node.slots[i - 1].head
+        ):
             return True
     return False
 
@@ -167,7 +172,7 @@ def _raise_skip(store: NodeStore, node: cython.pointer(Node)) -> cython.void:
 
 
 def insert_separator(store, node, slot, ref, child):
-    """Put a separator into an inner node that is not full, `child` on its right. Requires: the node is being written."""
+    """Put a separator, with `child` on its right, into an inner node that is not full and is being written."""
     new: Slot
     skip: uint32_t
     if node.count == 0:

@@ -1,37 +1,42 @@
 # A node of the B-tree: its layout and what is done with one node. See btree_cy.py.
 #
-#   0  version u64        odd while being written
-#   8  count u16, level u16 (0: leaf)
-#  12  skip u32           leading bytes common to all keys of the node, not in the heads
-#  16  fence_skip u32     leading bytes that any key looked for here shares, because of the separators around
-#  20  prefix u32         leaf: blob with at least `skip` bytes, when skip > fence_skip; else 0
-#  24  first u32          inner: the leftmost child; free: the next free node
-#  28  unused u32
-#  32  hints 16 x i32     high half of the head of slot 2, 6, 10 ... 54, biased so that signed order is its order
+#   0  version u64         odd while being written
+#   8  count u16, level u8 (0: leaf)
+#  11  shift u8            of the hints
+#  12  skip u16            leading bytes common to all keys of the node, not in the heads
+#  14  fence_skip u16      leading bytes that any key looked for here shares, because of the separators around
+#  16  base u64            at or below the least head
+#  24  prefix u32          leaf: blob with at least `skip` bytes, when skip > fence_skip; else 0
+#  28  first u32           inner: the leftmost child; free: the next free node
+#  32  hints 16 x i32      of slot 2, 6, 10 ... 54: the high half of (head - base) << shift, biased to order as signed
 #  96  slots 58 x (head u64, value u64)
 #
 # The slots 2 + 4k to 5 + 4k are one cache line, so a search reads the two lines with the hints and one of slots.
 # A head is the 8 key bytes after `skip` as a big-endian number, padded with zeros. Heads never descend; slots from
-# `count` on have the greatest head, so that hints and heads can be counted without looking at `count`.
+# `count` on have the greatest head and lines without keys the greatest hint, so that both can be counted without
+# looking at `count`. `base` and `shift` stretch the heads of the node over the range of a hint.
 # The value is an entry in a leaf, and child | separator blob << 32 in an inner node: the child on the separator's right.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
-from flash_kv.intrinsics cimport byte_swap64, fence_release, prefetch, store_release64, unlikely
+from flash_kv.intrinsics cimport byte_swap64, fence_release, store_release64, unlikely
 from flash_kv.log.table_cy cimport Key
 
 cdef extern from *:
     """
     #define FK_HEAD_MAX (~0ULL)
     #define FK_HINT_MAX INT32_MAX
-    #define FK_HINT_OF(head) ((int32_t)((uint32_t)((head) >> 32) ^ 0x80000000u))
+    #define FK_BIASED(half) ((int32_t)((uint32_t)(half) ^ 0x80000000u))
     #define FK_SEPARATOR_EXACT 0x80000000u
     #define FK_LEADING_ZEROS(x) ((uint32_t)__builtin_clzll(x))
+    /* The empty asm: GCC takes a function that only prefetches for one without effect, and drops calls of it. */
+    static inline void fk_prefetch_line(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
     """
     const uint64_t HEAD_MAX "FK_HEAD_MAX"
     const int32_t HINT_MAX "FK_HINT_MAX"
     const uint32_t SEPARATOR_EXACT "FK_SEPARATOR_EXACT"
-    int32_t hint_of "FK_HINT_OF"(uint64_t head) noexcept nogil
+    int32_t biased "FK_BIASED"(uint64_t half) noexcept nogil
     uint32_t leading_zeros "FK_LEADING_ZEROS"(uint64_t x) noexcept nogil  # x is not zero
+    void prefetch_line "fk_prefetch_line"(const void* p) noexcept nogil
 
 cdef enum:
     NODE_BYTES = 1024
@@ -41,6 +46,7 @@ cdef enum:
     NODE_SLOTS_MERGED = 43                # a merge leaves room
     BLOB_UNIT = 16
     HEIGHT_MAX = 16
+    SKIP_MAX = 65535
 
 cdef struct Slot:
     uint64_t head
@@ -49,12 +55,13 @@ cdef struct Slot:
 cdef struct Node:
     uint64_t version
     uint16_t count
-    uint16_t level
-    uint32_t skip
-    uint32_t fence_skip
+    uint8_t level
+    uint8_t shift
+    uint16_t skip
+    uint16_t fence_skip
+    uint64_t base
     uint32_t prefix
     uint32_t first
-    uint32_t unused
     int32_t[16] hints
     Slot[58] slots
 
@@ -86,10 +93,25 @@ cdef struct Path:
 cdef inline Node* node_at(uint8_t* base, uint32_t number) noexcept nogil:
     return <Node*>(base + <uint64_t>number * NODE_BYTES)
 
-cdef inline void prefetch_node(Node* node) noexcept nogil:
-    """Bring in the hints; which line of slots is needed is not known yet."""
-    prefetch(node)
-    prefetch(&node.hints[8])
+cdef inline void prefetch_hints(const Node* node) noexcept nogil:
+    prefetch_line(node)
+    prefetch_line(&node.hints[8])
+
+cdef inline void prefetch_lines(const Node* node, uint32_t first, uint32_t last) noexcept nogil:
+    """Bring in some of the sixteen lines of a node."""
+    cdef uint32_t line
+    for line in range(first, last + 1):
+        prefetch_line((<const uint8_t*>node) + 64 * line)
+
+cdef inline void prefetch_child(const Node* node, uint32_t slot, uint64_t head, const Node* child) noexcept nogil:
+    """Bring in the half of a child where the head probably is, as if heads were spread evenly between the separators
+    on both sides. Waiting for the hints to say which line it is would cost a second cache miss."""
+    cdef uint64_t low = node.slots[slot - 1].head if slot else 0
+    prefetch_hints(child)
+    if head - low > (node.slots[slot].head - low) >> 1:
+        prefetch_lines(child, 6, 14)
+    else:
+        prefetch_lines(child, 2, 8)
 
 cdef inline Blob* blob_at(uint8_t* base, uint32_t ref) noexcept nogil:
     return <Blob*>(base + <uint64_t>(ref & ~SEPARATOR_EXACT) * BLOB_UNIT)
@@ -136,11 +158,20 @@ cdef inline uint32_t common_prefix(
         i += 1
     return i
 
+cdef inline int32_t hint_of(const Node* node, uint64_t head) noexcept nogil:
+    """Requires: the head is in the range of the hints."""
+    return biased(((head - node.base) << node.shift) >> 32)
+
+cdef inline bint is_in_range(const Node* node, uint64_t head) noexcept nogil:
+    return head - node.base <= HEAD_MAX >> node.shift
+
 cdef inline uint32_t line_of(const Node* node, uint64_t head) noexcept nogil:
-    """The first slot of the line whose hint is the last that is not above the head."""
-    cdef int32_t hint = hint_of(head)
+    """The first slot of the line whose hint is the last that is not above the head's."""
+    cdef int32_t hint = hint_of(node, head)
     cdef uint32_t lines = 0
     cdef int i
+    if unlikely(not is_in_range(node, head)):
+        return 0 if head < node.base else ((node.count + 1) & ~3) - 2 if node.count > 2 else 0
     for i in range(16):
         lines += node.hints[i] <= hint
     if unlikely(lines > NODE_HINTS):
@@ -183,30 +214,51 @@ cdef inline void refresh_hints(Node* node, uint32_t slot) noexcept nogil:
     """Hints of the lines that start at `slot` or later, up to the first line without keys."""
     cdef uint32_t i = (slot + 1) >> 2
     cdef uint32_t count = node.count
-    while i < NODE_HINTS:
-        node.hints[i] = hint_of(node.slots[4 * i + 2].head)
-        if 4 * i + 2 >= count:
-            break
+    while 4 * i + 2 < count:
+        node.hints[i] = hint_of(node, node.slots[4 * i + 2].head)
         i += 1
+    if i < NODE_HINTS:
+        node.hints[i] = HINT_MAX
+
+cdef inline void stretch_hints(Node* node, bint is_below) noexcept nogil:
+    """Set the range of the hints to that of the heads, and a quarter more below if wanted; and all hints."""
+    cdef uint64_t low = node.slots[0].head
+    cdef uint64_t width
+    cdef uint32_t i
+    node.base = 0
+    node.shift = 0
+    if node.count:
+        width = node.slots[node.count - 1].head - low
+        node.base = low
+        if is_below:
+            node.base -= min(low, width >> 2)
+        width += low - node.base
+        node.shift = <uint8_t>leading_zeros(width) if width else 63
+        if node.shift == 0:
+            node.base = 0  # else the difference to a lesser head would be in range
+    for i in range(node.count // 4, NODE_HINTS + 2):
+        node.hints[i] = HINT_MAX
+    refresh_hints(node, 0)
 
 cdef inline void fill_node(Node* node, const Slot* slots, uint32_t count) noexcept nogil:
     """Make these the slots of the node, all of them."""
     cdef uint32_t i
     memmove(node.slots, slots, count * sizeof(Slot))
-    node.count = count
-    for i in range(count, NODE_SLOTS):
+    node.count = <uint16_t>count
+    for i in range(count, <uint32_t>NODE_SLOTS):
         node.slots[i].head = HEAD_MAX
-    for i in range(NODE_HINTS):
-        node.hints[i] = hint_of(node.slots[4 * i + 2].head)
-    node.hints[NODE_HINTS] = HINT_MAX
-    node.hints[NODE_HINTS + 1] = HINT_MAX
+    stretch_hints(node, False)
 
 cdef inline void insert_slot(Node* node, uint32_t slot, uint64_t head, uint64_t value) noexcept nogil:
     memmove(&node.slots[slot + 1], &node.slots[slot], (node.count - slot) * sizeof(Slot))
     node.slots[slot].head = head
     node.slots[slot].value = value
     node.count += 1
-    refresh_hints(node, slot)
+    if unlikely(node.count == 1 or not is_in_range(node, head)):
+        # Keys that arrive in descending order must not do this every time.
+        stretch_hints(node, slot == 0)
+    else:
+        refresh_hints(node, slot)
 
 cdef inline void remove_slot(Node* node, uint32_t slot) noexcept nogil:
     node.count -= 1

@@ -29,7 +29,7 @@ from cython.cimports.flash_kv.index.btree_node import (
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.intrinsics import byte_swap64, fence_release, store_release64
 from cython.cimports.flash_kv.log.format import KEY_SIZE_MAX
-from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy, memset
 
 # Memory is given back at once only when there is more than this of it: a tree that keeps changing between empty and

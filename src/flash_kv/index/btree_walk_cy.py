@@ -17,7 +17,8 @@ from cython.cimports.flash_kv.index.btree_node import (
     Tree,
     child_of,
     node_at,
-    prefetch_node,
+    prefetch_hints,
+    prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
@@ -35,6 +36,9 @@ Way = cython.struct(
     slots=uint32_t[16],
 )
 
+# Leaves fetched before they are needed: copying one takes a third of the time that memory takes to bring it.
+LOOK_AHEAD = cython.declare(uint32_t, 3)
+
 RESTART = cython.declare(int64_t, -1)
 FAILED = cython.declare(int64_t, -2)
 
@@ -51,7 +55,9 @@ def _is_unchanged(way: cython.pointer(Way), level: uint32_t) -> cython.bint:
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _begin(tree: cython.pointer(Tree), base: cython.pointer(uint8_t), way: cython.pointer(Way)) -> cython.bint:
+def _begin(
+    tree: cython.pointer(Tree), base: cython.pointer(uint8_t), way: cython.pointer(Way)
+) -> cython.bint:
     """Take the root; False when it changes just now. Height 0: the tree is empty."""
     number: uint32_t
     level: uint32_t
@@ -85,7 +91,7 @@ def _enter(
     if number >= tree.nodes_size:
         return False
     child = node_at(base, number)
-    prefetch_node(child)
+    prefetch_hints(child)
     way.nodes[level - 1] = child
     way.versions[level - 1] = load_acquire64(cython.address(child.version))
     return _is_unchanged(way, level) and not way.versions[level - 1] & 1
@@ -94,7 +100,32 @@ def _enter(
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _seek(store: NodeStore, log: cython.pointer(TableState), way: cython.pointer(Way), state: cython.pointer(Walk)) -> int64_t:
+def _look_ahead(
+    tree: cython.pointer(Tree),
+    base: cython.pointer(uint8_t),
+    way: cython.pointer(Way),
+    is_reverse: cython.bint,
+    distance: uint32_t,
+) -> cython.void:
+    """Bring in the leaf that is `distance` further on under the same parent."""
+    node: cython.pointer(Node) = way.nodes[1]
+    slot: uint32_t = way.slots[1]
+    number: uint32_t
+    if way.height < 2 or (slot < distance if is_reverse else slot + distance > node.count):
+        return
+    slot = slot - distance if is_reverse else slot + distance
+    if slot <= NODE_SLOTS:
+        number = child_of(node, slot)
+        if number < tree.nodes_size:
+            prefetch_lines(node_at(base, number), 0, 15)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _seek(
+    store: NodeStore, log: cython.pointer(TableState), way: cython.pointer(Way), state: cython.pointer(Walk)
+) -> int64_t:
     """The slot to begin at, in the leaf of the way; going backwards, the slot after it."""
     tree: cython.pointer(Tree) = store.tree
     leaf: cython.pointer(Node)
@@ -140,7 +171,9 @@ def _seek(store: NodeStore, log: cython.pointer(TableState), way: cython.pointer
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _next_leaf(store: NodeStore, way: cython.pointer(Way), is_reverse: cython.bint, is_end: cython.pointer(cython.bint)) -> cython.bint:
+def _next_leaf(
+    store: NodeStore, way: cython.pointer(Way), is_reverse: cython.bint, is_end: cython.pointer(cython.bint)
+) -> cython.bint:
     """Go to the neighbour leaf; False when a node of the way changed. Sets `is_end` when there is none."""
     level: uint32_t = 1
     node: cython.pointer(Node)
@@ -170,7 +203,11 @@ def _next_leaf(store: NodeStore, way: cython.pointer(Way), is_reverse: cython.bi
 @cython.nogil
 @cython.exceptval(check=False)
 def _copy_leaf(
-    way: cython.pointer(Way), slot: uint32_t, is_reverse: cython.bint, entries: cython.pointer(uint64_t), capacity: uint64_t
+    way: cython.pointer(Way),
+    slot: uint32_t,
+    is_reverse: cython.bint,
+    entries: cython.pointer(uint64_t),
+    capacity: uint64_t,
 ) -> int64_t:
     """Copy entries from `slot` on, or before `slot` backwards; how many, or RESTART when the leaf changed."""
     leaf: cython.pointer(Node) = way.nodes[0]
@@ -204,6 +241,7 @@ def _walk_once(
     slot: int64_t
     got: int64_t
     taken: uint64_t = 0
+    ahead: uint32_t
     is_end: cython.bint = False
     if not _begin(store.tree, store.base, cython.address(way)):
         return RESTART
@@ -213,6 +251,9 @@ def _walk_once(
     slot = _seek(store, log, cython.address(way), state)
     if slot < 0:
         return slot
+    for ahead in range(1, LOOK_AHEAD + 1):
+        if capacity > ahead * NODE_SLOTS:
+            _look_ahead(store.tree, store.base, cython.address(way), state.is_reverse, ahead)
     while True:
         got = _copy_leaf(cython.address(way), slot, state.is_reverse, entries + taken, capacity - taken)
         if got < 0:
@@ -225,6 +266,7 @@ def _walk_once(
         if is_end:
             state.is_done = True
             return taken
+        _look_ahead(store.tree, store.base, cython.address(way), state.is_reverse, LOOK_AHEAD)
         slot = way.nodes[0].count if state.is_reverse else 0
     return taken if taken > 0 else RESTART
 

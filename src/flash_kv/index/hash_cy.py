@@ -14,20 +14,29 @@ chain, version, and the number of buckets again, and start over when something m
 """
 
 import cython
-from cython.cimports.flash_kv.index.arena_cy import Arena
-from cython.cimports.flash_kv.index.hash_cy import BUCKET_ENTRIES, BUCKETS_MIN, Bucket, Slot
-from cython.cimports.flash_kv.index.index_cy import Index
+from cython.cimports.flash_kv.index.hash_buckets_cy import (
+    BUCKET_ENTRIES,
+    BUCKETS_MIN,
+    Bucket,
+    HashBuckets,
+    begin_write,
+    end_write,
+    home_bucket,
+    level_of,
+    matching,
+    spilled_bucket,
+)
+from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES
 from cython.cimports.flash_kv.intrinsics import (
     fence_acquire,
     fence_release,
     load_acquire32,
     load_acquire64,
     prefetch,
-    store_release32,
     store_release64,
     unlikely,
 )
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, offset_of, segment_of
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, offset_of, segment_of
 from cython.cimports.flash_kv.log.table_cy import (
     MATCH_NO,
     MATCH_YES,
@@ -39,7 +48,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     segment_ref,
 )
 from cython.cimports.libc.errno import ENOBUFS
-from cython.cimports.libc.stdint import int64_t, uint32_t, uint64_t
+from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
 # A split when there are more than 7 keys a bucket, a merge when fewer than 2.
@@ -53,93 +62,32 @@ GROUP = cython.declare(uint64_t, 16)
 BUCKET_BYTES = cython.declare(uint64_t, cython.sizeof(Bucket))
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _begin_write(bucket: cython.pointer(Bucket)) -> cython.void:
-    store_release32(cython.address(bucket.version), bucket.version + 1)
-    fence_release()
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _end_write(bucket: cython.pointer(Bucket)) -> cython.void:
-    store_release32(cython.address(bucket.version), bucket.version + 1)
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _matches(bucket: cython.pointer(Bucket), hash: uint32_t) -> uint32_t:
-    """A bit for each place with this hash; places may be free."""
-    bits: uint32_t = 0
-    i: cython.int
-    for i in range(BUCKET_ENTRIES):
-        bits |= cython.cast(uint32_t, bucket.hashes[i] == hash) << i
-    return bits
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _level_bit(buckets: uint64_t) -> uint64_t:
-    """The greatest power of two that is at most `buckets`."""
-    bit: uint64_t = BUCKETS_MIN
-    while bit * 2 <= buckets:
-        bit *= 2
-    return bit
-
-
 @cython.final
 @cython.cclass
-class HashIndex(Index):
+class HashIndex(HashBuckets):
     """Entries by hash of the key; walks are unordered."""
 
     def __cinit__(self, table, hash_key):
         self.needs_hash = True
         self.is_ordered = False
-        self.primary = Arena()
-        self.spill = Arena()
-        self._empty()
         if self.reserve(1) != 0:
             raise MemoryError("no memory for a hash index")
-
-    def _empty(self):
-        if self.primary.reserve(BUCKETS_MIN * BUCKET_BYTES) == 0:
-            memset(self.primary.data, 0, BUCKETS_MIN * BUCKET_BYTES)
-            self.primary.used = BUCKETS_MIN * BUCKET_BYTES
-        self.buckets = BUCKETS_MIN
-        self.level_bit = BUCKETS_MIN
-        self.spill.used = BUCKET_BYTES
-        self.free_spill = 0
-        self.spill_free_count = 0
-        self.keys = 0
 
     def reserve(self, count):
         if self.primary.reserve((count + 2) * BUCKET_BYTES) != 0:
             return -1
         return self.spill.reserve((count + SPILL_MARGIN) * BUCKET_BYTES)
 
-    def _home(self, hash, buckets):
-        bit: uint64_t = self.level_bit
-        number: uint64_t
-        if unlikely(bit * 2 <= buckets or bit > buckets):
-            bit = _level_bit(buckets)
-        number = hash & (2 * bit - 1)
-        if number >= buckets:
-            number -= bit
-        return cython.cast(cython.pointer(Bucket), self.primary.data) + number
-
-    def _spilled(self, number):
-        """The overflow bucket, or NULL at the end of the chain or on a number read while it changed."""
-        if number == 0 or (cython.cast(uint64_t, number) + 1) * BUCKET_BYTES > self.spill.used:
-            return cython.NULL
-        return cython.cast(cython.pointer(Bucket), self.spill.data) + number
+    def expect(self, count):
+        wanted: uint64_t = count // KEYS_PER_BUCKET_MAX + 1
+        if self.keys != 0 or wanted <= self.buckets:
+            return
+        if self.primary.reserve((wanted - self.buckets) * BUCKET_BYTES) != 0:
+            return
+        memset(self.primary.data + self.primary.used, 0, (wanted - self.buckets) * BUCKET_BYTES)
+        self.primary.used = wanted * BUCKET_BYTES
+        self.level_bit = level_of(wanted)
+        store_release64(cython.address(self.buckets), wanted)
 
     def find(self, key):
         buckets: uint64_t
@@ -154,7 +102,7 @@ class HashIndex(Index):
         match: MatchResult
         while True:
             buckets = load_acquire64(cython.address(self.buckets))
-            home = self._home(key.hash, buckets)
+            home = home_bucket(self, key.hash, buckets)
             version = load_acquire32(cython.address(home.version))
             if unlikely(version & 1):
                 continue
@@ -162,7 +110,7 @@ class HashIndex(Index):
             found = 0
             steps = 0
             while bucket != cython.NULL and found == 0 and steps < CHAIN_MAX:
-                bits = _matches(bucket, key.hash)
+                bits = matching(bucket, key.hash)
                 i = 0
                 while bits != 0:
                     if bits & 1:
@@ -178,19 +126,19 @@ class HashIndex(Index):
                     bits >>= 1
                     i += 1
                 steps += 1
-                bucket = self._spilled(bucket.overflow)
+                bucket = spilled_bucket(self, bucket.overflow)
             fence_acquire()
             if home.version == version and self.buckets == buckets:
                 return found
 
     def _locate(self, key, slot):
         """Write lock held: 1 and the slot when found, 0 when absent, -1 when a record could not be read."""
-        bucket: cython.pointer(Bucket) = self._home(key.hash, self.buckets)
+        bucket: cython.pointer(Bucket) = home_bucket(self, key.hash, self.buckets)
         bits: uint32_t
         i: cython.int
         match: MatchResult
         while bucket != cython.NULL:
-            bits = _matches(bucket, key.hash)
+            bits = matching(bucket, key.hash)
             i = 0
             while bits != 0:
                 if bits & 1 and bucket.entries[i] != 0:
@@ -203,38 +151,8 @@ class HashIndex(Index):
                         return -1
                 bits >>= 1
                 i += 1
-            bucket = self._spilled(bucket.overflow)
+            bucket = spilled_bucket(self, bucket.overflow)
         return 0
-
-    def _place(self, home, hash, entry):
-        """Put a new pair into the chain of `home`; `reserve` has seen to the room."""
-        bucket: cython.pointer(Bucket) = home
-        i: cython.int
-        number: uint32_t
-        while True:
-            for i in range(BUCKET_ENTRIES):
-                if bucket.entries[i] == 0:
-                    bucket.hashes[i] = hash
-                    bucket.entries[i] = entry
-                    return
-            if bucket.overflow == 0:
-                number = self._take_spill()
-                bucket.overflow = number
-            bucket = self._spilled(bucket.overflow)
-
-    def _take_spill(self):
-        number: uint32_t = self.free_spill
-        bucket: cython.pointer(Bucket)
-        if number != 0:
-            bucket = cython.cast(cython.pointer(Bucket), self.spill.data) + number
-            self.free_spill = bucket.overflow
-            self.spill_free_count -= 1
-        else:
-            number = cython.cast(uint32_t, self.spill.used // BUCKET_BYTES)
-            self.spill.used += BUCKET_BYTES
-            bucket = cython.cast(cython.pointer(Bucket), self.spill.data) + number
-        memset(bucket, 0, BUCKET_BYTES)
-        return number
 
     def upsert(self, key, entry):
         slot: Slot
@@ -248,10 +166,10 @@ class HashIndex(Index):
             old = slot.bucket.entries[slot.index]
             store_release64(cython.address(slot.bucket.entries[slot.index]), entry)
             return old
-        home = self._home(key.hash, self.buckets)
-        _begin_write(home)
+        home = home_bucket(self, key.hash, self.buckets)
+        begin_write(home)
         self._place(home, key.hash, entry)
-        _end_write(home)
+        end_write(home)
         self.keys += 1
         if self.keys > self.buckets * KEYS_PER_BUCKET_MAX:
             self._split()
@@ -266,151 +184,94 @@ class HashIndex(Index):
             return ENTRY_ERROR
         if not found:
             return 0
-        home = self._home(key.hash, self.buckets)
+        home = home_bucket(self, key.hash, self.buckets)
         old = slot.bucket.entries[slot.index]
-        _begin_write(home)
+        begin_write(home)
         slot.bucket.entries[slot.index] = 0
         if home.overflow != 0:
             self._tidy(home)
-        _end_write(home)
+        end_write(home)
         self.keys -= 1
         if self.keys < self.buckets * KEYS_PER_BUCKET_MIN and self.buckets > BUCKETS_MIN:
             self._merge()
         return old
 
     def replace(self, key, old, new):
-        bucket: cython.pointer(Bucket) = self._home(key.hash, self.buckets)
+        bucket: cython.pointer(Bucket) = home_bucket(self, key.hash, self.buckets)
         bits: uint32_t
         i: cython.int
         while bucket != cython.NULL:
-            bits = _matches(bucket, key.hash)
+            bits = matching(bucket, key.hash)
             for i in range(BUCKET_ENTRIES):
                 if (bits >> i) & 1 and bucket.entries[i] == old:
                     store_release64(cython.address(bucket.entries[i]), new)
                     return True
-            bucket = self._spilled(bucket.overflow)
+            bucket = spilled_bucket(self, bucket.overflow)
         return False
 
-    def _tidy(self, home):
-        """Fill free places of the chain from its end and free the overflow buckets that become empty."""
-        last: cython.pointer(Bucket)
-        before: cython.pointer(Bucket)
-        target: cython.pointer(Bucket)
-        number: uint32_t
-        i: cython.int
-        j: cython.int
-        while home.overflow != 0:
-            before = home
-            last = self._spilled(home.overflow)
-            while last.overflow != 0:
-                before = last
-                last = self._spilled(last.overflow)
-            target = home
-            i = 0
-            for j in range(BUCKET_ENTRIES):
-                if last.entries[j] == 0:
-                    continue
-                while target != last:
-                    while i < BUCKET_ENTRIES and target.entries[i] != 0:
-                        i += 1
-                    if i < BUCKET_ENTRIES:
-                        break
-                    target = self._spilled(target.overflow)
-                    i = 0
-                if target == last:
-                    return
-                target.hashes[i] = last.hashes[j]
-                target.entries[i] = last.entries[j]
-                last.entries[j] = 0
-            number = before.overflow
-            before.overflow = 0
-            last.overflow = self.free_spill
-            self.free_spill = number
-            self.spill_free_count += 1
-
-    def _chain_length(self, home):
-        length: uint64_t = 0
-        bucket: cython.pointer(Bucket) = self._spilled(home.overflow)
-        while bucket != cython.NULL:
-            length += 1
-            bucket = self._spilled(bucket.overflow)
-        return length
-
-    def _split(self):
-        """Move the half of one bucket that belongs to the next new one."""
-        number: uint64_t = self.buckets
-        bit: uint64_t = _level_bit(number)
-        source: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (number - bit)
-        target: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + number
-        bucket: cython.pointer(Bucket) = source
-        i: cython.int
-        if self.primary.reserve(BUCKET_BYTES) != 0:
-            return
-        if self.spill.reserve((self._chain_length(source) + 1) * BUCKET_BYTES) != 0:
-            return
-        self.primary.used += BUCKET_BYTES
-        memset(target, 0, BUCKET_BYTES)
-        _begin_write(source)
-        while bucket != cython.NULL:
-            for i in range(BUCKET_ENTRIES):
-                if bucket.entries[i] != 0 and bucket.hashes[i] & bit:
-                    self._place(target, bucket.hashes[i], bucket.entries[i])
-                    bucket.entries[i] = 0
-            bucket = self._spilled(bucket.overflow)
-        self._tidy(source)
-        self.level_bit = bit
-        store_release64(cython.address(self.buckets), number + 1)
-        _end_write(source)
-
-    def _merge(self):
-        """Undo the last split."""
-        number: uint64_t = self.buckets - 1
-        bit: uint64_t = _level_bit(number)
-        target: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (number - bit)
-        source: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + number
-        bucket: cython.pointer(Bucket) = source
-        i: cython.int
-        if self.spill.reserve((self._chain_length(source) + 2) * BUCKET_BYTES) != 0:
-            return
-        _begin_write(source)
-        _begin_write(target)
-        store_release64(cython.address(self.buckets), number)
-        while bucket != cython.NULL:
-            for i in range(BUCKET_ENTRIES):
-                if bucket.entries[i] != 0:
-                    self._place(target, bucket.hashes[i], bucket.entries[i])
-                    bucket.entries[i] = 0
-            bucket = self._spilled(bucket.overflow)
-        self._tidy(source)
-        _end_write(target)
-        _end_write(source)
-        self.level_bit = _level_bit(number)
-        self.primary.used -= BUCKET_BYTES
-        if number == bit:
-            self.primary.shrink(self.primary.used)
-
     def find_many(self, keys, count, entries):
-        """Two passes over each group: bring the buckets in, bring the records in; then look."""
-        start: uint64_t = 0
-        end: uint64_t
+        """Three stages, each a group behind the one before: bring the buckets in, bring the records in, look."""
         i: uint64_t
-        while start < count:
-            end = min(start + GROUP, count)
-            for i in range(start, end):
-                home: cython.pointer(Bucket) = self._home(keys[i].hash, self.buckets)
-                prefetch(home)
-                prefetch(cython.cast(cython.pointer(uint32_t), home) + 16)
-            if self.log.is_mapped:
-                for i in range(start, end):
-                    self._prefetch_record(cython.address(keys[i]))
-            for i in range(start, end):
-                entries[i] = self.find(cython.address(keys[i]))
-            start = end
+        end: uint64_t = count + 2 * GROUP
+        for i in range(end):
+            if i < count:
+                self._prefetch_home(keys[i].hash)
+            if i >= GROUP and i - GROUP < count and self.log.is_mapped:
+                self._prefetch_record(cython.address(keys[i - GROUP]))
+            if i >= 2 * GROUP:
+                entries[i - 2 * GROUP] = self.find(cython.address(keys[i - 2 * GROUP]))
+
+    def hold_many(self, keys, positions, count, answers):
+        """Without a look at any record: the position itself is what is looked for."""
+        i: uint64_t
+        for i in range(min(GROUP, count)):
+            self._prefetch_home(keys[i].hash)
+        for i in range(count):
+            if i + GROUP < count:
+                self._prefetch_home(keys[i + GROUP].hash)
+            answers[i] = self._holds(keys[i].hash, positions[i])
+
+    def _holds(self, hash, position):
+        buckets: uint64_t
+        home: cython.pointer(Bucket)
+        bucket: cython.pointer(Bucket)
+        version: uint32_t
+        bits: uint32_t
+        i: cython.int
+        steps: cython.int
+        answer: uint8_t
+        while True:
+            buckets = load_acquire64(cython.address(self.buckets))
+            home = home_bucket(self, hash, buckets)
+            version = load_acquire32(cython.address(home.version))
+            if unlikely(version & 1):
+                continue
+            bucket = home
+            answer = HOLD_NO
+            steps = 0
+            while bucket != cython.NULL and answer != HOLD_YES and steps < CHAIN_MAX:
+                bits = matching(bucket, hash)
+                for i in range(BUCKET_ENTRIES):
+                    if (bits >> i) & 1:
+                        if bucket.entries[i] == position:
+                            answer = HOLD_YES
+                        elif bucket.entries[i] & ENTRY_VERSIONED:
+                            answer = HOLD_UNKNOWN
+                steps += 1
+                bucket = spilled_bucket(self, bucket.overflow)
+            fence_acquire()
+            if home.version == version and self.buckets == buckets:
+                return answer
+
+    def _prefetch_home(self, hash):
+        home: cython.pointer(Bucket) = home_bucket(self, hash, self.buckets)
+        prefetch(home)
+        prefetch(cython.cast(cython.pointer(uint32_t), home) + 16)
 
     def _prefetch_record(self, key):
         """Bring the probable record into cache; a wrong guess costs nothing but time."""
-        home: cython.pointer(Bucket) = self._home(key.hash, self.buckets)
-        bits: uint32_t = _matches(home, key.hash)
+        home: cython.pointer(Bucket) = home_bucket(self, key.hash, self.buckets)
+        bits: uint32_t = matching(home, key.hash)
         position: uint64_t
         ref: cython.pointer(SegmentRef)
         i: cython.int
@@ -459,7 +320,7 @@ class HashIndex(Index):
             number = state.cursor
             taken = 0
             while True:
-                bucket = self._home(cython.cast(uint32_t, number), buckets)
+                bucket = home_bucket(self, cython.cast(uint32_t, number), buckets)
                 steps = 0
                 while bucket != cython.NULL and steps < CHAIN_MAX:
                     for i in range(BUCKET_ENTRIES):
@@ -468,7 +329,7 @@ class HashIndex(Index):
                                 entries[taken] = bucket.entries[i]
                             taken += 1
                     steps += 1
-                    bucket = self._spilled(bucket.overflow)
+                    bucket = spilled_bucket(self, bucket.overflow)
                 number += state.modulus
                 if number >= buckets:
                     break
@@ -483,7 +344,7 @@ class HashIndex(Index):
         odd: uint64_t = 0
         version: uint32_t
         while True:
-            version = load_acquire32(cython.address(self._home(cython.cast(uint32_t, number), buckets).version))
+            version = load_acquire32(cython.address(home_bucket(self, cython.cast(uint32_t, number), buckets).version))
             total += version & ~cython.cast(uint32_t, 1)
             odd |= version & 1
             number += state.modulus

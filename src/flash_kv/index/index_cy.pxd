@@ -15,6 +15,11 @@ cdef struct Walk:
     int error                             # errno after a failed read; ENOBUFS: `capacity` is too small to go on
     uint64_t bad_position                 # non-zero after a failure
 
+cdef enum Hold:
+    HOLD_NO = 0
+    HOLD_YES = 1
+    HOLD_UNKNOWN = 2                      # a version chain, or a record that could not be compared
+
 cdef class Index:
     cdef readonly SegmentTable table
     cdef TableState* log
@@ -23,11 +28,13 @@ cdef class Index:
     cdef uint64_t[2] hash_key
 
     cdef int reserve(self, uint64_t count) noexcept nogil
+    cdef void expect(self, uint64_t count) noexcept nogil
     cdef uint64_t find(self, Key* key) noexcept nogil
     cdef uint64_t upsert(self, Key* key, uint64_t entry) noexcept nogil
     cdef uint64_t remove(self, Key* key) noexcept nogil
     cdef bint replace(self, Key* key, uint64_t old, uint64_t new) noexcept nogil
     cdef void find_many(self, Key* keys, uint64_t count, uint64_t* entries) noexcept nogil
+    cdef void hold_many(self, Key* keys, const uint64_t* positions, uint64_t count, uint8_t* answers) noexcept nogil
     cdef uint64_t walk(self, Walk* state, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef void clear(self) noexcept nogil
     cdef uint64_t memory_bytes(self) noexcept nogil

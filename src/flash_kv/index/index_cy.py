@@ -5,6 +5,8 @@ the segment table. What each method guarantees:
 
 `reserve(count)`
     After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, nothing changed.
+`expect(count)`
+    About `count` keys are coming: an empty index may take their room at once. Changes nothing else.
 `find(key)`
     The entry, 0 when the key is absent, ENTRY_ERROR with `key.bad_position` (and `key.error`, an errno, unless it is
     damage) when a record that had to be compared cannot be read. Takes no lock: runs beside one writer, with or
@@ -17,6 +19,9 @@ the segment table. What each method guarantees:
     Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates.
 `find_many(keys, count, entries)`
     As `find` for each, with the memory of several keys prefetched together.
+`hold_many(keys, positions, count, answers)`
+    Is the entry of each key exactly this position? HOLD_UNKNOWN where only the write lock can tell. Takes no lock; HOLD_NO is as
+    sure as HOLD_YES, for compaction drops a record that is not held.
 `walk(state, entries, capacity)`
     Up to `capacity` next entries, in key order (or reverse) from `state.key` on when the index `is_ordered`, else in
     any order through `state.cursor` such that a key present all the while is seen exactly once. A reverse walk begins
@@ -28,10 +33,12 @@ the segment table. What each method guarantees:
 """
 
 import cython
-from cython.cimports.flash_kv.index.index_cy import Index, Walk
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR
+from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index, Walk
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentTable
 from cython.cimports.libc.stdint import uint64_t
+
+HOLD_GROUP = cython.declare(uint64_t, 64)
 
 
 @cython.cclass
@@ -49,6 +56,9 @@ class Index:
     def reserve(self, count):
         return -1
 
+    def expect(self, count):
+        pass
+
     def find(self, key):
         return ENTRY_ERROR
 
@@ -65,6 +75,21 @@ class Index:
         i: uint64_t
         for i in range(count):
             entries[i] = self.find(cython.address(keys[i]))
+
+    def hold_many(self, keys, positions, count, answers):
+        entries: uint64_t[64]
+        start: uint64_t = 0
+        size: uint64_t
+        i: uint64_t
+        while start < count:
+            size = min(HOLD_GROUP, count - start)
+            self.find_many(keys + start, size, entries)
+            for i in range(size):
+                if entries[i] == ENTRY_ERROR or entries[i] & ENTRY_VERSIONED:
+                    answers[start + i] = HOLD_UNKNOWN
+                else:
+                    answers[start + i] = HOLD_YES if entries[i] == positions[start + i] else HOLD_NO
+            start += size
 
     def walk(self, state, entries, capacity):
         state.is_done = True

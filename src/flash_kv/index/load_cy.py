@@ -1,11 +1,11 @@
 """Loading an index from the sorted runs of all segments.
 
-One merge by key over all runs: of each key the record with the highest LSN counts, whatever segment it stands in; a value goes
-into the index, a tombstone takes the key away together with all that is older. Because the merge is ordered the
-B+ tree is filled from left to right; for the hash index the buckets of a group of keys are fetched together.
+One merge by key over all runs: of each key the record with the highest LSN counts, whatever segment it stands in; a
+value goes into the index, a tombstone takes the key away together with all that is older. Because the merge is ordered
+the B+ tree is filled from left to right; for the hash index the buckets of a group of keys are fetched together.
 
-The merge is a loser tree (Knuth, TAOCP 3, 5.4.1): one comparison for each level and key, hardly ever one that looks at more
-than eight bytes. Memory beyond runs and index is a cursor for each run.
+The merge is a loser tree (Knuth, TAOCP 3, 5.4.1): one comparison for each level and key, hardly ever one that looks at
+more than eight bytes. Memory beyond runs and index is a cursor for each run.
 
 Invariant: what is counted as live in a segment is exactly what the index points at there. Two runs may hold the same
 record (same key, same LSN) after an interrupted compaction: one of them is taken, and counted, once.
@@ -19,7 +19,13 @@ from cython.cimports.flash_kv.index.load_cy import LOAD_GROUP, Cursor, Merge
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, HEADER_SIZE, KIND_VALUE, offset_of, segment_of
-from cython.cimports.flash_kv.log.hints_cy import HINT_HEADER_SIZE, HintEntry, HintRun, hint_entry_size, hint_key
+from cython.cimports.flash_kv.log.hints_cy import (
+    HINT_HEADER_SIZE,
+    HintEntry,
+    HintRun,
+    hint_entry_size,
+    hint_key,
+)
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, SegmentTable, segment_ref
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import calloc, free
@@ -35,7 +41,7 @@ PREFETCH_BYTES = cython.declare(uint64_t, 512)
 
 
 class LoadResult(NamedTuple):
-    """`keys` in the index; `records` the runs' segments hold in all; `max_lsn` of all their records, void ones included."""
+    """`keys` in the index; `records` in the segments; `max_lsn` of all their records, void ones included."""
 
     keys: int
     records: int
@@ -313,6 +319,8 @@ def load_index(index: Index, table: SegmentTable, runs: list) -> LoadResult:
         for run in runs:
             run.begin()
             begun.append(run)
+        # No fewer keys than the longest run has, if it holds no tombstones; splits on the way would cost the most.
+        index.expect(max([run.header.entries - min(run.header.entries, run.header.tombstones) for run in runs]))
         _load(index, cython.address(merge), runs)
         _fill_refs(table, cython.address(merge), runs)
     finally:

@@ -1,4 +1,4 @@
-"""A driver for loading an index, for tests and benchmarks: a segment table over segments in memory, no engine around it."""
+"""A driver for loading an index, for tests and benchmarks: a segment table over segments in memory, and no engine."""
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING

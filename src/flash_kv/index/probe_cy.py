@@ -21,7 +21,6 @@ from cython.cimports.flash_kv.log.format import (
     RecordHeader,
     offset_of,
     position_of,
-    record_size,
     segment_of,
 )
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, SegmentTable, load_key, segment_ref
@@ -91,11 +90,16 @@ class IndexProbe:
 
     def _append(self, data, size):
         """Write a record with this key; its position."""
-        total: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, size) + self.value_size + 7) & ~cython.cast(uint64_t, 7)
+        total: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, size) + self.value_size + 7) & ~cython.cast(
+            uint64_t, 7
+        )
         ref: cython.pointer(SegmentRef)
         header: cython.pointer(RecordHeader)
         offset: uint64_t
-        if self.segment_id == 0 or segment_ref(cython.address(self.table.state), self.segment_id).used + total > SEGMENT_BYTES:
+        if (
+            self.segment_id == 0
+            or segment_ref(cython.address(self.table.state), self.segment_id).used + total > SEGMENT_BYTES
+        ):
             self._open_segment(max(SEGMENT_BYTES, total + SEGMENT_HEADER_SIZE))
         ref = segment_ref(cython.address(self.table.state), self.segment_id)
         offset = ref.used
@@ -127,7 +131,9 @@ class IndexProbe:
         key.size = size
         key.error = 0
         key.bad_position = 0
-        key.hash = cython.cast(uint32_t, siphash13(self.index.hash_key, data, size)) if self.index.needs_hash else 0
+        key.hash = (
+            cython.cast(uint32_t, siphash13(self.index.hash_key, data, size)) if self.index.needs_hash else 0
+        )
         return key
 
     def _failure(self, error, position):
@@ -189,6 +195,23 @@ class IndexProbe:
         looked: Key = self._key(_data(key), len(key))
         return self.index.replace(cython.address(looked), old, new)
 
+    def hold_many(self, keys: list, positions: list) -> list:
+        """For each key, is its entry this position: 0 no, 1 yes, 2 not known."""
+        count: uint64_t = len(keys)
+        looked = cython.cast(cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key)))
+        wanted = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * cython.sizeof(uint64_t)))
+        answers = cython.cast(cython.pointer(uint8_t), malloc(count + 1))
+        i: uint64_t
+        for i in range(count):
+            looked[i] = self._key(_data(keys[i]), len(keys[i]))
+            wanted[i] = positions[i]
+        self.index.hold_many(looked, wanted, count, answers)
+        found = [answers[i] for i in range(count)]
+        free(looked)
+        free(wanted)
+        free(answers)
+        return found
+
     def key_at(self, position: int) -> bytes:
         """The key of a record."""
         buffer: cython.pointer(uint8_t) = cython.NULL
@@ -196,7 +219,12 @@ class IndexProbe:
         size: uint32_t = 0
         key: Key
         data: Bytes = load_key(
-            self.index.log, position, cython.address(size), cython.address(buffer), cython.address(capacity), cython.address(key)
+            self.index.log,
+            position,
+            cython.address(size),
+            cython.address(buffer),
+            cython.address(capacity),
+            cython.address(key),
         )
         if data == cython.NULL:
             raise self._failure(key.error, key.bad_position)
@@ -204,7 +232,9 @@ class IndexProbe:
         free(buffer)
         return found
 
-    def walk(self, start: bytes | None = None, is_reverse: bool = False, capacity: int = 256, limit: int = -1) -> list:
+    def walk(
+        self, start: bytes | None = None, is_reverse: bool = False, capacity: int = 256, limit: int = -1
+    ) -> list:
         """The keys of a whole walk, or its first `limit`, made of calls for `capacity` entries each."""
         state: Walk
         keys: list = []

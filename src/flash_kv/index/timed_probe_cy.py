@@ -65,12 +65,18 @@ class TimedProbe(IndexProbe):
             offset += len(keys[i])
         self.key_offsets[count] = offset
         for i in range(2 * count):
-            self.positions[i] = self._append(self.key_bytes + self.key_offsets[i % count], len(keys[i % count]))
+            self.positions[i] = self._append(
+                self.key_bytes + self.key_offsets[i % count], len(keys[i % count])
+            )
 
     def _allocate_keys(self, count, size):
         self.key_bytes = cython.cast(cython.pointer(uint8_t), malloc(size + 1))
-        self.key_offsets = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * cython.sizeof(uint64_t)))
-        self.positions = cython.cast(cython.pointer(uint64_t), malloc((2 * count + 1) * cython.sizeof(uint64_t)))
+        self.key_offsets = cython.cast(
+            cython.pointer(uint64_t), malloc((count + 1) * cython.sizeof(uint64_t))
+        )
+        self.positions = cython.cast(
+            cython.pointer(uint64_t), malloc((2 * count + 1) * cython.sizeof(uint64_t))
+        )
         if self.key_bytes == cython.NULL or self.key_offsets == cython.NULL or self.positions == cython.NULL:
             raise MemoryError("no memory for the keys")
         self.key_count = count
@@ -141,7 +147,7 @@ class TimedProbe(IndexProbe):
         return (perf_counter_ns() - begun) / max(1, end - start)
 
     def time_finds(self, count: int, seed: int, is_missing: bool = False) -> float:
-        """Nanoseconds for each find of a random numbered key, or of one that differs in its last byte."""
+        """Nanoseconds for each find of a random numbered key, or of one that differs in the middle."""
         i: uint64_t
         j: uint64_t
         total: uint64_t = count
@@ -158,7 +164,7 @@ class TimedProbe(IndexProbe):
             memcpy(copies + i * size, self.key_bytes + j * size, size)
             expected[i] = 0 if is_missing else self.positions[j]
             if is_missing:
-                copies[i * size + size - 1] ^= 128
+                copies[i * size + size // 2 - 1] ^= 128
         begun: int = perf_counter_ns()
         with cython.nogil:
             for i in range(total):
@@ -257,8 +263,12 @@ class TimedProbe(IndexProbe):
                     break
                 for i in range(0 if limit else taken - 1, taken):
                     data = load_key(
-                        self.index.log, entries[i], cython.address(size), cython.address(unused),
-                        cython.address(unused_size), cython.address(key),
+                        self.index.log,
+                        entries[i],
+                        cython.address(size),
+                        cython.address(unused),
+                        cython.address(unused_size),
+                        cython.address(key),
                     )
                     if previous != cython.NULL and self.index.is_ordered:
                         order = memcmp(previous, data, min(previous_size, size))
@@ -295,7 +305,9 @@ class TimedProbe(IndexProbe):
                     failed += self.index.reserve(1) != 0
                     failed += self.index.upsert(cython.address(key), self.positions[j]) != 0
                 elif choice & 3 == 0:
-                    choice = self.positions[j] if old != self.positions[j] else self.positions[self.key_count + j]
+                    choice = (
+                        self.positions[j] if old != self.positions[j] else self.positions[self.key_count + j]
+                    )
                     failed += not self.index.replace(cython.address(key), old, choice)
                 else:
                     failed += self.index.remove(cython.address(key)) != old

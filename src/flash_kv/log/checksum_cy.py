@@ -11,8 +11,13 @@ three never change within a segment: `segment_seed` is the register state after 
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.flash_kv.intrinsics import crc32c_instr, crc32c_instr_record, crc32c_instr_three, has_crc32c
-from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.flash_kv.intrinsics import (
+    crc32c_instr,
+    crc32c_instr_record,
+    crc32c_instr_three,
+    has_crc32c,
+)
+from cython.cimports.libc.stdint import uint8_t, uint32_t
 from cython.cimports.libc.string import memcpy
 
 POLYNOMIAL: uint32_t = 0x82F63B78  # Castagnoli, bit-reversed (RFC 3720, B.4)
@@ -28,7 +33,9 @@ _use_instruction = cython.declare(cython.bint, False)
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _extend_by_table(state: uint32_t, data: cython.pointer(cython.const[uint8_t]), size: cython.size_t) -> uint32_t:
+def _extend_by_table(
+    state: uint32_t, data: cython.pointer(cython.const[uint8_t]), size: cython.size_t
+) -> uint32_t:
     """Slicing-by-8 (Kounavis and Berry 2005)."""
     low: uint32_t
     high: uint32_t
@@ -69,7 +76,9 @@ def _shifted(tables: cython.pointer(uint32_t), state: uint32_t) -> uint32_t:
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _extend_long(state: uint32_t, data: cython.pointer(cython.const[uint8_t]), size: cython.size_t) -> uint32_t:
+def _extend_long(
+    state: uint32_t, data: cython.pointer(cython.const[uint8_t]), size: cython.size_t
+) -> uint32_t:
     states: uint32_t[3]
     stride: cython.size_t
     tables: cython.pointer(uint32_t)
@@ -102,7 +111,9 @@ def crc32c_extend(state, data, size):
 def segment_seed(store_id, segment_id, epoch):
     """The register after what all records of one segment share."""
     state: uint32_t = crc32c_extend(0xFFFFFFFF, store_id, 16)
-    state = crc32c_extend(state, cython.cast(cython.pointer(cython.const[uint8_t]), cython.address(segment_id)), 8)
+    state = crc32c_extend(
+        state, cython.cast(cython.pointer(cython.const[uint8_t]), cython.address(segment_id)), 8
+    )
     return crc32c_extend(state, cython.cast(cython.pointer(cython.const[uint8_t]), cython.address(epoch)), 8)
 
 

@@ -8,8 +8,8 @@ wrong with one, `HintError` says it and the caller scans the segment.
     entry              LSN u64 | offset / 8 u32 | value size u32 | key size u32 | kind u8 | 0 0 0 | key | 0..
     ...                strictly ascending keys; the last entry ends the file
 
-Invariants of a `HintRun`: both checksums held when it was made; every entry lies inside the run, names a record inside the
-segment and has a key above the one before. A run built in memory from a scan has the same bytes as its file.
+Invariants of a `HintRun`: both checksums held when it was made; every entry lies inside the run, names a record inside
+the segment and has a key above the one before. A run built in memory from a scan has the same bytes as its file.
 """
 
 import cython
@@ -33,7 +33,8 @@ from cython.cimports.flash_kv.log.hints_cy import (
     hint_key,
 )
 from cython.cimports.flash_kv.log.key_sort_cy import sort_newest
-from cython.cimports.flash_kv.log.scan_cy import ScanRecord, ScanState, SegmentScan
+from cython.cimports.flash_kv.log.scan_cy import SegmentScan
+from cython.cimports.flash_kv.log.scan_loop_cy import ScanRecord, ScanState
 from cython.cimports.flash_kv.log.source_cy import Source
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free, malloc
@@ -75,7 +76,10 @@ def _padded(size: uint64_t) -> uint64_t:
 @cython.nogil
 @cython.exceptval(check=False)
 def _write_entries(
-    scan: cython.pointer(ScanState), order: cython.pointer(uint32_t), count: uint64_t, place: cython.pointer(uint8_t)
+    scan: cython.pointer(ScanState),
+    order: cython.pointer(uint32_t),
+    count: uint64_t,
+    place: cython.pointer(uint8_t),
 ) -> cython.void:
     i: uint64_t
     record: cython.pointer(ScanRecord)

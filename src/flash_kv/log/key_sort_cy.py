@@ -12,7 +12,7 @@ Invariant: a group on the work list is a range of items whose keys agree up to t
 import cython
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
 from cython.cimports.flash_kv.log.format import HEADER_SIZE
-from cython.cimports.flash_kv.log.scan_cy import PLACE_ORPHAN, ScanRecord
+from cython.cimports.flash_kv.log.scan_loop_cy import PLACE_ORPHAN, ScanRecord
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free, malloc, realloc
 from cython.cimports.libc.string import memcpy, memset
@@ -141,9 +141,7 @@ def _add_group(sorter: SorterPointer, begin: uint64_t, end: uint64_t, depth: uin
     capacity: uint64_t
     if sorter.groups_count == sorter.groups_capacity:
         capacity = 64 + 2 * sorter.groups_capacity
-        grown = cython.cast(
-            cython.pointer(Group), realloc(sorter.groups, capacity * cython.sizeof(Group))
-        )
+        grown = cython.cast(cython.pointer(Group), realloc(sorter.groups, capacity * cython.sizeof(Group)))
         if grown == cython.NULL:
             return False
         sorter.groups = grown

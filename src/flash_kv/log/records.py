@@ -3,7 +3,8 @@
 For what is not the hot path: repair, tests, and the 64 bytes at the head of a segment. The layout is that of
 docs/format.md and of `format.pxd`:
 
-    record           checksum u32 | kind u8 | flags u8 | sync distance u16 | key size u32 | value size u32 | LSN u64 | key | value | 0..
+    record           checksum u32 | kind u8 | flags u8 | sync distance u16 | key size u32 | value size u32 | LSN u64
+                     | key | value | zeros to 8 bytes
     segment header   magic 8 | version u32 | origin u32 | store id 16 | segment id u64 | epoch u64 | created ns u64
                      | 0 u32 | checksum u32
 
@@ -58,7 +59,9 @@ class DamagedRange(NamedTuple):
     reason: str
 
 
-HeaderProblem = Literal["short", "blank", "magic", "checksum", "version", "store", "segment", "epoch", "field"]
+HeaderProblem = Literal[
+    "short", "blank", "magic", "checksum", "version", "store", "segment", "epoch", "field"
+]
 
 
 class SegmentHeaderError(ValueError):

@@ -33,6 +33,8 @@ PAGE_BYTES = 4096
 # Growth of a segment: what it has already, but at least and at most this much at a time.
 GROWTH_BYTES_MIN = 256 * 1024
 GROWTH_BYTES_MAX = 16 * 1024**2
+# Written ahead of use at a time, where commits are synced.
+ZEROS = memoryview(bytes(1024**2))
 
 
 def round_up(size: int) -> int:
@@ -56,22 +58,29 @@ class Segment:
     capacity: int
     allocated: int
     sealed_bytes: int | None = None
+    is_zeroed: bool = False
+    """Zeros are written, not only blocks allocated, before records are."""
 
     def grow(self, wanted: int) -> None:
         """Allocate up to at least `wanted` bytes, further where there is room. StoreFullError, StorageError."""
-        step = min(max(self.allocated, GROWTH_BYTES_MIN), GROWTH_BYTES_MAX)
+        step = min(max(self.allocated, GROWTH_BYTES_MIN), len(ZEROS) if self.is_zeroed else GROWTH_BYTES_MAX)
         generous = min(round_up(max(wanted, self.allocated + step)), max(self.capacity, round_up(wanted)))
         try:
-            self.system.allocate(self.fd, self.allocated, generous - self.allocated)
-            self.allocated = generous
+            self._allocate(generous)
         except OSError:
             # Not all of it is there; the record itself may still fit.
-            least = round_up(wanted)
             try:
-                self.system.allocate(self.fd, self.allocated, least - self.allocated)
+                self._allocate(round_up(wanted))
             except OSError as error:
                 raise storage_error(error, path=self.path, operation="allocate") from error
-            self.allocated = least
+
+    def _allocate(self, end: int) -> None:
+        self.system.allocate(self.fd, self.allocated, end - self.allocated)
+        if self.is_zeroed:
+            for offset in range(self.allocated, end, len(ZEROS)):
+                self.system.write_at(self.fd, ZEROS[: end - offset], offset)
+            self.system.sync_file(self.fd)
+        self.allocated = end
 
     def sync(self) -> None:
         """Make what was written durable. OSError as the system gave it."""
@@ -120,6 +129,7 @@ def create_segment(
     capacity: int,
     wanted: int,
     io: Literal["mmap", "file"],
+    is_zeroed: bool = False,
 ) -> Segment:
     """A new segment file, durable with its header, with at least `wanted` bytes allocated.
 
@@ -139,7 +149,7 @@ def create_segment(
         fd = system.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
     except OSError as error:
         raise storage_error(error, path=path, operation="create") from error
-    segment = Segment(system, path, segment_id, epoch, origin, fd, None, capacity, 0)
+    segment = Segment(system, path, segment_id, epoch, origin, fd, None, capacity, 0, is_zeroed=is_zeroed)
     try:
         segment.grow(max(wanted, SEGMENT_HEADER_SIZE))
         try:

@@ -42,7 +42,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     record_key,
     segment_ref,
 )
-from cython.cimports.libc.errno import EIO, EINTR, ENOMEM, errno
+from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import calloc, free, realloc
 from cython.cimports.libc.string import memcmp, memset
@@ -106,7 +106,9 @@ def is_record_sound(table, position, header):
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _read_exactly(fd: cython.int, buffer: cython.pointer(uint8_t), size: uint64_t, offset: uint64_t) -> cython.int:
+def _read_exactly(
+    fd: cython.int, buffer: cython.pointer(uint8_t), size: uint64_t, offset: uint64_t
+) -> cython.int:
     """0, or an errno; EIO when the file ends too early."""
     done: uint64_t = 0
     got: cython.Py_ssize_t
@@ -125,7 +127,9 @@ def _read_exactly(fd: cython.int, buffer: cython.pointer(uint8_t), size: uint64_
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _reserve(buffer: cython.pointer(cython.pointer(uint8_t)), capacity: cython.pointer(uint64_t), size: uint64_t) -> cython.bint:
+def _reserve(
+    buffer: cython.pointer(cython.pointer(uint8_t)), capacity: cython.pointer(uint64_t), size: uint64_t
+) -> cython.bint:
     grown: cython.pointer(uint8_t)
     if capacity[0] >= size:
         return True

@@ -15,7 +15,6 @@ import cython
 from cython.cimports.flash_kv.intrinsics import store_release64
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum_of
 from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_VOID, RecordHeader
-from cython.cimports.flash_kv.log.table_cy import SegmentRef
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free, realloc
@@ -98,7 +97,9 @@ class LogWriter:
             failure = self._write(self.fd, place, size, self.tail)
             if failure:
                 word = 0
-                if self._write(self.fd, cython.cast(cython.pointer(uint8_t), cython.address(word)), 8, self.tail):
+                if self._write(
+                    self.fd, cython.cast(cython.pointer(uint8_t), cython.address(word)), 8, self.tail
+                ):
                     self.is_spoiled = True
                 return failure
         self.tail += size
@@ -114,7 +115,9 @@ class LogWriter:
         self.next_lsn -= 1
         if self.is_mapped:
             store_release64(cython.cast(cython.pointer(uint64_t), place), 0)
-        elif self._write(self.fd, cython.cast(cython.pointer(uint8_t), cython.address(nothing)), 8, self.tail):
+        elif self._write(
+            self.fd, cython.cast(cython.pointer(uint8_t), cython.address(nothing)), 8, self.tail
+        ):
             self.is_spoiled = True
 
     def _write(self, fd, data, size, offset):
@@ -153,9 +156,15 @@ class LogWriter:
         header.lsn = lsn
         memcpy(cython.address(word), cython.cast(cython.pointer(uint8_t), cython.address(header)) + 4, 4)
         header.checksum = record_checksum_of(
-            ref.seed, offset, word, cython.cast(cython.pointer(uint8_t), cython.address(header)) + 8, HEADER_SIZE - 8
+            ref.seed,
+            offset,
+            word,
+            cython.cast(cython.pointer(uint8_t), cython.address(header)) + 8,
+            HEADER_SIZE - 8,
         )
         if self.is_mapped:
             memcpy(data + offset, cython.address(header), HEADER_SIZE)
             return 0
-        return self._write(ref.fd, cython.cast(cython.pointer(uint8_t), cython.address(header)), HEADER_SIZE, offset)
+        return self._write(
+            ref.fd, cython.cast(cython.pointer(uint8_t), cython.address(header)), HEADER_SIZE, offset
+        )

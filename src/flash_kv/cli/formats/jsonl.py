@@ -16,6 +16,8 @@ from flash_kv.cli.exits import BadRow
 from flash_kv.cli.formats.rows import LineReader, ReadOptions
 
 BASE64_SUFFIX = "_b64"
+DECODER = json.JSONDecoder()
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 OWN_FIELDS = {"key", "key_b64", "value", "value_b64"}
 
 
@@ -27,6 +29,8 @@ class JsonLinesReader:
     def __init__(self, stream: BinaryIO, options: ReadOptions) -> None:
         self._lines = LineReader(stream, options.row_bytes_max)
         self._options = options
+        self._is_own = options.key_field is None and options.value_field is None
+        self.began = (0, 0)
 
     @property
     def offset(self) -> int:
@@ -43,22 +47,28 @@ class JsonLinesReader:
         return self
 
     def __next__(self) -> tuple[bytes, bytes]:
-        while line := self._lines.read():
+        lines = self._lines
+        while True:
+            began = lines.offset, lines.line
+            line = lines.read()
+            if not line:
+                raise StopIteration
             text = line.strip()
             if text:
                 try:
-                    return self._pair(text)
+                    pair = self._pair(text)
                 except (ValueError, RecursionError) as error:
                     raise BadRow(_reason(error), row=self.row) from error
-        raise StopIteration
+                self.began = began
+                return pair
 
     def _pair(self, line: bytes) -> tuple[bytes, bytes]:
-        row = json.loads(line.decode("utf-8"))
+        row = parse_row(line.decode("utf-8"))
         if not isinstance(row, dict):
             raise ValueError(f"a JSON object is expected, not {type(row).__name__}")
-        options = self._options
-        if options.key_field is None and options.value_field is None:
+        if self._is_own:
             return self._own_pair(row)
+        options = self._options
         key_name = options.key_field if options.key_field is not None else _own_name(row, "key")
         if options.value_field is None:
             # The whole object is the value: the very bytes of the line, not a new spelling of them.
@@ -69,11 +79,22 @@ class JsonLinesReader:
         )
 
     def _own_pair(self, row: dict[str, Any]) -> tuple[bytes, bytes]:
+        key, value = row.get("key"), row.get("value")
+        if len(row) == 2 and type(key) is str and type(value) is str:
+            return key.encode("utf-8"), value.encode("utf-8")
         if not row.keys() <= OWN_FIELDS or len(row) > 2:
             extra = ", ".join(sorted(row.keys() - OWN_FIELDS)) or "both spellings of one field"
             raise ValueError(f"{extra} would be lost; choose fields with --key and --value")
         key_name, value_name = _own_name(row, "key"), _own_name(row, "value")
         return key_bytes(key_name, row[key_name]), value_bytes(value_name, row[value_name])
+
+
+def parse_row(text: str) -> Any:
+    """`json.loads` of text without surrounding space, without what that does before it begins."""
+    row, end = DECODER.raw_decode(text)
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return row
 
 
 def _own_name(row: dict[str, Any], name: str) -> str:
@@ -133,16 +154,16 @@ class JsonLinesWriter:
 
     def write(self, key: bytes, value: bytes | None) -> int:
         """Write one record (`value=None`: the key alone); the bytes written."""
-        row = _spelled("key", key)
-        if value is not None:
-            row |= _spelled("value", value)
-        line = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+        fields = (
+            _spelled("key", key) if value is None else f"{_spelled('key', key)}, {_spelled('value', value)}"
+        )
+        line = b"{%b}\n" % fields.encode("utf-8")
         self._stream.write(line)
         return len(line)
 
 
-def _spelled(name: str, data: bytes) -> dict[str, str]:
+def _spelled(name: str, data: bytes) -> str:
     try:
-        return {name: data.decode("utf-8")}
+        return f'"{name}": {ENCODER.encode(data.decode("utf-8"))}'
     except UnicodeDecodeError:
-        return {name + BASE64_SUFFIX: base64.b64encode(data).decode("ascii")}
+        return f'"{name}{BASE64_SUFFIX}": "{base64.b64encode(data).decode("ascii")}"'

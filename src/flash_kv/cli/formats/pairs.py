@@ -31,6 +31,7 @@ class BinaryReader:
         self._row_bytes_max = options.row_bytes_max
         self.offset = 0
         self.row = 0
+        self.began = (0, 0)
 
     def resume(self, offset: int, row: int) -> None:
         move_forward(self._stream, offset - self.offset)
@@ -55,6 +56,7 @@ class BinaryReader:
         key, value = self._stream.read(key_size), self._stream.read(value_size)
         if len(key) + len(value) < key_size + value_size:
             raise self._torn("the input ends inside a record")
+        self.began = self.offset, self.row - 1
         self.offset += SIZES.size + key_size + value_size
         return key, value
 
@@ -74,6 +76,7 @@ class NulReader:
         self._taken = 0
         self.offset = 0
         self.row = 0
+        self.began = (0, 0)
 
     def resume(self, offset: int, row: int) -> None:
         move_forward(self._stream, offset - self.offset)
@@ -91,6 +94,7 @@ class NulReader:
         value = self._field()
         if value is None:
             raise self._torn("the input ends between a key and its value")
+        self.began = self.offset, self.row - 1
         self.offset += len(key) + len(value) + 2
         return key, value
 

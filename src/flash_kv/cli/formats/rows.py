@@ -18,9 +18,13 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class RowReader(Protocol):
-    """An iterator of (key, value); `offset` in bytes and `row` count from the beginning of the input."""
+    """An iterator of (key, value); `offset` in bytes and `row` count from the beginning of the input.
+
+    `began`: offset and row before the last pair that was returned; `resume` takes such a place.
+    """
 
     unit: str
+    began: tuple[int, int]
 
     @property
     def offset(self) -> int: ...

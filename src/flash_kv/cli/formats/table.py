@@ -30,12 +30,14 @@ class TableReader:
         self._lines = LineReader(stream, options.row_bytes_max)
         self._options = options
         self._row_bytes_max = options.row_bytes_max
-        self._row_began = (0, 1)
+        self._row_began = self.began = (0, 0)
         # The csv module has one limit for the whole process; its default of 128 KiB is below a value's size.
         csv.field_size_limit(min(options.row_bytes_max, sys.maxsize))
-        self._rows = csv.reader(_Texts(self), delimiter=delimiter, strict=True)
+        self._rows = csv.reader(iter(self._next_text, None), delimiter=delimiter, strict=True)
         self._header = self._read_header() if options.has_header else None
         self._key, self._value = self._choose_columns()
+        header = self._header or []
+        self._base64_columns = {place for place, name in enumerate(header) if name.endswith(BASE64_SUFFIX)}
 
     @property
     def offset(self) -> int:
@@ -55,30 +57,32 @@ class TableReader:
     def __next__(self) -> tuple[bytes, bytes]:
         cells = self._next_cells()
         try:
-            return self._cell(cells, self._key), self._value_of(cells)
+            pair = self._cell(cells, self._key), self._value_of(cells)
         except ValueError as error:
-            raise BadRow(str(error), row=self._row_began[1]) from error
+            raise BadRow(str(error), row=self._row_began[1] + 1) from error
+        self.began = self._row_began
+        return pair
 
-    def next_text(self) -> str:
-        """The next physical line for the csv module; a quoted field may span several."""
+    def _next_text(self) -> str:
+        """The next physical line for the csv module, which never reads ahead of a row; a row may span several."""
         line = self._lines.read()
         if not line:
             raise StopIteration
         if self._lines.offset - self._row_began[0] > self._row_bytes_max:
             raise BadRow(
                 f"more than {self._row_bytes_max} bytes: close a quote, or raise --row-bytes-max",
-                row=self._row_began[1],
+                row=self._row_began[1] + 1,
             )
         # Surrogates carry bytes that are not UTF-8 through the csv module and back, unchanged.
         return line.decode("utf-8", "surrogateescape")
 
     def _next_cells(self) -> list[str]:
         while True:
-            self._row_began = (self._lines.offset, self._lines.line + 1)
+            self._row_began = self._lines.offset, self._lines.line
             try:
                 cells = next(self._rows)
             except csv.Error as error:
-                raise BadRow(f"not a row of this format: {error}", row=self._row_began[1]) from error
+                raise BadRow(f"not a row of this format: {error}", row=self._row_began[1] + 1) from error
             if cells:
                 return cells
 
@@ -129,9 +133,8 @@ class TableReader:
     def _cell(self, cells: list[str], column: int) -> bytes:
         if column >= len(cells):
             raise ValueError(f"{len(cells)} columns, column {column + 1} is missing")
-        name = self._name(column)
-        if name.endswith(BASE64_SUFFIX):
-            return text_bytes(name, cells[column])
+        if column in self._base64_columns:
+            return text_bytes(self._name(column), cells[column])
         return cells[column].encode("utf-8", "surrogateescape")
 
     def _value_of(self, cells: list[str]) -> bytes:
@@ -145,26 +148,13 @@ class TableReader:
         return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
 
 
-class _Texts:
-    """The lines of a reader as the iterator the csv module pulls from; it never reads ahead of a row."""
-
-    def __init__(self, reader: TableReader) -> None:
-        self._reader = reader
-
-    def __iter__(self) -> _Texts:
-        return self
-
-    def __next__(self) -> str:
-        return self._reader.next_text()
-
-
 class TableWriter:
     """A header, then one row per record; bytes that are not UTF-8 need `is_base64`."""
 
     def __init__(self, stream: BinaryIO, delimiter: str, *, is_base64: bool, has_value: bool) -> None:
         self._stream = stream
         self._is_base64 = is_base64
-        self._texts = _Catch()
+        self._texts = _Catch([])
         # CR LF makes the csv module quote a lone CR too, without which the row could not be read back.
         self._rows = csv.writer(self._texts, delimiter=delimiter, lineterminator="\r\n")
         suffix = BASE64_SUFFIX if is_base64 else ""
@@ -176,7 +166,7 @@ class TableWriter:
 
     def _put(self, cells: list[str]) -> int:
         self._rows.writerow(cells)
-        row = self._texts.text.encode("utf-8")
+        row = self._texts.rows.pop().encode("utf-8")
         self._stream.write(row)
         return len(row)
 
@@ -193,10 +183,8 @@ class TableWriter:
 
 
 class _Catch:
-    """Where the csv module writes: the last row as text."""
+    """Where the csv module writes its rows, one call each."""
 
-    text = ""
-
-    def write(self, text: str) -> int:
-        self.text = text
-        return len(text)
+    def __init__(self, rows: list[str]) -> None:
+        self.rows = rows
+        self.write = rows.append

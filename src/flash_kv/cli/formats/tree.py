@@ -48,6 +48,7 @@ class TreeReader:
         self.left_out: Counter[str] = Counter()
         self.offset = 0
         self.row = 0
+        self.began = (0, 0)
 
     def resume(self, offset: int, row: int) -> None:
         """A tree has no place to go on at: the loader compares contents instead."""

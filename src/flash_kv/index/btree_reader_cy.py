@@ -1,0 +1,306 @@
+"""The reading side of the B-tree index: searches beside a writer and without a lock.
+
+Optimistic lock coupling (Leis et al. 2016): each node has a version, odd while the node is being written and never
+used twice. A reader reads the version, then what it needs, then the version again; on the way down the parent's
+version is checked once more after the child's was read. A writer that moves keys between nodes marks parent and
+children all at once, so a reader that passed has the right child. What is read in between may be garbage: numbers are
+bounded before they are followed, loops end, and nothing is concluded before the check. A search that fails a check
+starts again at the root.
+
+A search costs the memory about one cache miss in the leaf and one at the record. The first would be two (which line
+of slots is needed stands in the hints), so the half of the leaf where the key should be is fetched with the hints.
+"""
+
+import cython
+from cython.cimports.flash_kv.index.btree_inner_cy import route
+from cython.cimports.flash_kv.index.btree_leaf_cy import SEEK_FAILED, SEEK_FOUND, SeekResult, seek_leaf
+from cython.cimports.flash_kv.index.btree_node import (
+    NODE_SLOTS,
+    Node,
+    Tree,
+    bound_in_line,
+    child_of,
+    head_of,
+    line_of,
+    node_at,
+    prefetch_child,
+    prefetch_hints,
+    prefetch_line,
+    upper_bound,
+)
+from cython.cimports.flash_kv.index.btree_reader_cy import GROUP, Group, Spot
+from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
+from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
+from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
+from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, unlikely
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, offset_of, segment_of
+from cython.cimports.flash_kv.log.table_cy import (
+    MATCH_NO,
+    MATCH_YES,
+    MatchResult,
+    SegmentRef,
+    match_key,
+    newest_position,
+    segment_ref,
+)
+from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.posix.unistd import usleep
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_unchanged(spot: cython.pointer(Spot)) -> cython.bint:
+    """May be concluded from what was read in the node?"""
+    fence_acquire()
+    return spot.node.version == spot.version
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _go_down(spot: cython.pointer(Spot), child: cython.pointer(Node)) -> cython.bint:
+    """To a child whose number was read in the node; False when the node changed meanwhile."""
+    version: uint64_t = load_acquire64(cython.address(child.version))
+    fence_acquire()
+    if unlikely(spot.node.version != spot.version or version & 1):
+        return False
+    spot.node = child
+    spot.version = version
+    return True
+
+
+@cython.cclass
+class BTreeReader(Index):
+    """Searches; what writes derives from it."""
+
+    def __cinit__(self, table, hash_key):
+        self.needs_hash = False
+        self.is_ordered = True
+        self.store = NodeStore()
+        self.tree = self.store.tree
+        self.base = self.store.base
+        self.blobs = self.store.blobs
+
+    def memory_bytes(self):
+        return self.store.memory_bytes()
+
+    def walk(self, state, entries, capacity):
+        return walk_tree(self.store, self.log, state, entries, capacity)
+
+    def find(self, key):
+        entry: uint64_t = 0
+        tries: uint32_t = 0
+        while not self._find_once(key, cython.address(entry)):
+            tries += 1
+            if tries % 64 == 0:
+                # The writer may have been put off the processor in the middle of a change.
+                usleep(20)
+        return entry
+
+    def _enter_root(self, spot):
+        """The root, NULL of an empty tree; False when it changes just now."""
+        tree: cython.pointer(Tree) = self.tree
+        version: uint64_t = load_acquire64(cython.address(tree.version))
+        number: uint32_t = tree.root
+        spot.node = cython.NULL
+        if unlikely(version & 1 or number >= tree.nodes_size):
+            return False
+        if number != 0:
+            spot.node = node_at(self.base, number)
+            spot.version = load_acquire64(cython.address(spot.node.version))
+            if unlikely(spot.version & 1):
+                return False
+        fence_acquire()
+        return tree.version == version
+
+    def _find_leaf(self, key, spot):
+        """The leaf for the key, NULL in an empty tree; False when something changed meanwhile."""
+        tree: cython.pointer(Tree) = self.tree
+        node: cython.pointer(Node)
+        child: cython.pointer(Node)
+        number: uint32_t
+        slot: uint32_t
+        level: uint32_t
+        if unlikely(not self._enter_root(spot)):
+            return False
+        if unlikely(spot.node == cython.NULL):
+            return True
+        level = spot.node.level
+        while level > 0:
+            node = spot.node
+            slot = route(tree, self.blobs, node, key)
+            number = child_of(node, slot)
+            if unlikely(number >= tree.nodes_size):
+                return False
+            child = node_at(self.base, number)
+            if level == 1:
+                prefetch_child(node, slot, head_of(key.data, key.size, node.skip), child)
+            else:
+                prefetch_hints(child)
+            if unlikely(not _go_down(spot, child)):
+                return False
+            level -= 1
+        return True
+
+    def _find_once(self, key, entry):
+        """False when something changed meanwhile and the search must start again."""
+        leaf: Spot
+        head: uint64_t
+        slot: uint32_t
+        match: MatchResult
+        entry[0] = 0
+        if unlikely(not self._find_leaf(key, cython.address(leaf))):
+            return False
+        if unlikely(leaf.node == cython.NULL):
+            return True
+        head = head_of(key.data, key.size, leaf.node.skip)
+        slot = upper_bound(leaf.node, head)
+        if slot == 0 or leaf.node.slots[slot - 1].head != head:
+            return _is_unchanged(cython.address(leaf))
+        slot -= 1
+        entry[0] = leaf.node.slots[slot].value
+        if unlikely(not _is_unchanged(cython.address(leaf))):
+            return False
+        match = match_key(self.log, entry[0], key)
+        if match == MATCH_YES:
+            return True
+        # The record was another's if the entry was replaced and what it named was used again.
+        if unlikely(leaf.node.slots[slot].value != entry[0] or not _is_unchanged(cython.address(leaf))):
+            return False
+        if match != MATCH_NO:
+            entry[0] = ENTRY_ERROR
+            return True
+        entry[0] = 0
+        if slot > 0 and leaf.node.slots[slot - 1].head == head:
+            return self._find_tied(cython.address(leaf), key, entry)
+        return _is_unchanged(cython.address(leaf))
+
+    def _find_tied(self, leaf, key, entry):
+        """As `_find_once`, in a leaf where several slots have the key's head."""
+        slot: uint32_t = 0
+        result: SeekResult = seek_leaf(self.log, leaf.node, key, cython.address(slot))
+        if result == SEEK_FAILED:
+            entry[0] = ENTRY_ERROR
+        elif result == SEEK_FOUND and slot < NODE_SLOTS:
+            entry[0] = leaf.node.slots[slot].value
+        return _is_unchanged(leaf)
+
+    def find_many(self, keys, count, entries):
+        start: uint64_t = 0
+        size: uint32_t
+        while start < count:
+            size = cython.cast(uint32_t, min(count - start, cython.cast(uint64_t, GROUP)))
+            self._find_group(keys + start, size, entries + start)
+            start += size
+
+    def _find_leaves(self, keys, group):
+        """Take a group of keys to their leaves, level by level, so that their cache misses overlap."""
+        tree: cython.pointer(Tree) = self.tree
+        root: Spot
+        spot: cython.pointer(Spot)
+        level: uint32_t
+        i: uint32_t
+        if not self._enter_root(cython.address(root)):
+            root.node = cython.NULL
+        level = root.node.level if root.node != cython.NULL else 0
+        for i in range(group.count):
+            group.spots[i] = root
+        while level > 0:
+            for i in range(group.count):
+                spot = cython.address(group.spots[i])
+                group.numbers[i] = 0
+                if unlikely(spot.node == cython.NULL):
+                    continue
+                group.numbers[i] = child_of(
+                    spot.node, route(tree, self.blobs, spot.node, cython.address(keys[i]))
+                )
+                if unlikely(group.numbers[i] >= tree.nodes_size):
+                    spot.node = cython.NULL
+                    continue
+                prefetch_hints(node_at(self.base, group.numbers[i]))
+            for i in range(group.count):
+                spot = cython.address(group.spots[i])
+                if unlikely(
+                    spot.node == cython.NULL or not _go_down(spot, node_at(self.base, group.numbers[i]))
+                ):
+                    spot.node = cython.NULL
+            level -= 1
+        for i in range(group.count):
+            spot = cython.address(group.spots[i])
+            if unlikely(spot.node == cython.NULL):
+                continue
+            group.heads[i] = head_of(keys[i].data, keys[i].size, spot.node.skip)
+            group.numbers[i] = line_of(spot.node, group.heads[i])
+            prefetch_line(cython.address(spot.node.slots[group.numbers[i]]))
+
+    def _prefetch_record(self, entry):
+        """Bring in the beginning of the record; an entry that is wrong costs nothing but time."""
+        position: uint64_t = newest_position(self.log, entry)
+        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
+        if ref != cython.NULL and ref.data != cython.NULL:
+            prefetch_line(ref.data + offset_of(position))
+            prefetch_line(ref.data + offset_of(position) + 64)
+
+    def _find_group(self, keys, count, entries):
+        """Up to GROUP keys. One that meets a change, or another's record, is looked for again alone."""
+        group: Group
+        spot: cython.pointer(Spot)
+        slot: uint32_t
+        i: uint32_t
+        group.count = count
+        self._find_leaves(keys, cython.address(group))
+        for i in range(count):
+            spot = cython.address(group.spots[i])
+            entries[i] = 0
+            if unlikely(spot.node == cython.NULL):
+                continue
+            slot = bound_in_line(spot.node, group.numbers[i], group.heads[i])
+            if slot > 0 and spot.node.slots[slot - 1].head == group.heads[i]:
+                entries[i] = spot.node.slots[slot - 1].value
+            if unlikely(not _is_unchanged(spot)):
+                spot.node = cython.NULL
+            elif entries[i] != 0 and self.log.is_mapped:
+                self._prefetch_record(entries[i])
+        for i in range(count):
+            if group.spots[i].node == cython.NULL or (
+                entries[i] != 0 and match_key(self.log, entries[i], cython.address(keys[i])) != MATCH_YES
+            ):
+                entries[i] = self.find(cython.address(keys[i]))
+
+    def _hold(self, leaf, head, slot, position):
+        """Is the position the entry of one of the slots with this head, of which `slot` is one after the last? An entry
+        names one record, so the key need not be compared."""
+        entry: uint64_t
+        answer: uint8_t = HOLD_NO
+        while slot > 0 and leaf.node.slots[slot - 1].head == head:
+            slot -= 1
+            entry = leaf.node.slots[slot].value
+            if entry == position:
+                return HOLD_YES
+            if entry & ENTRY_VERSIONED:
+                answer = HOLD_UNKNOWN
+        return answer
+
+    def hold_many(self, keys, positions, count, answers):
+        """Without a look at any record: the position itself is what is looked for."""
+        group: Group
+        leaf: cython.pointer(Spot)
+        start: uint64_t = 0
+        slot: uint32_t
+        i: uint32_t
+        while start < count:
+            group.count = cython.cast(uint32_t, min(count - start, cython.cast(uint64_t, GROUP)))
+            self._find_leaves(keys + start, cython.address(group))
+            for i in range(group.count):
+                leaf = cython.address(group.spots[i])
+                answers[start + i] = HOLD_UNKNOWN
+                if leaf.node == cython.NULL:
+                    continue
+                slot = bound_in_line(leaf.node, group.numbers[i], group.heads[i])
+                answers[start + i] = self._hold(leaf, group.heads[i], slot, positions[start + i])
+                if not _is_unchanged(leaf):
+                    answers[start + i] = HOLD_UNKNOWN
+            start += group.count

@@ -1,0 +1,6 @@
+from typing import final
+
+from flash_kv.index.index_cy import Index
+
+@final
+class HashIndex(Index): ...
