@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from flash_kv.engine import move_cy
 from flash_kv.engine.reports import CompactionProgress, CompactionReport
 from flash_kv.errors import CorruptionError, StoreFullError, storage_error
-from flash_kv.log.hints_cy import HintRun
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.segment import Segment
 
@@ -193,6 +192,10 @@ class Compactor:
         run = Run(self._db, chosen, progress, rate)
         started = time.monotonic()
         is_cancelled = False
+        # Outputs of a compaction that was interrupted: the index points into them, so they come first.
+        left = list(self._db._segments.unlisted.values())
+        if left:
+            self._db._segments.install(self._db._segments.adopt(left), [])
         try:
             for job in group(chosen, self._db.options.segment_bytes_max):
                 run.job(job)
@@ -326,18 +329,10 @@ class Run:
     def _finish(self, mover: move_cy.Mover, outputs: list[Segment], inputs: list[Candidate]) -> None:
         """Make the outputs durable and install them in the place of `inputs`, which may be none."""
         segments = self._segments
-        sealed: list[tuple[Segment, HintRun]] = []
-        for segment in outputs:
-            end = segments.store._segment_counts(segment.segment_id)["used"]
-            if end == SEGMENT_HEADER_SIZE:
-                with segments.space_lock:
-                    segments.discard(segment)
-                continue
-            segments.seal_file(segment, end)
-            sealed.append((segment, segments.make_hint(segment, is_ordered=False)))
-            segment.release_descriptor()
-            self._bytes_after += end if inputs else 0
+        sealed = segments.adopt(outputs)
         self._segments_written += len(sealed)
+        if inputs:
+            self._bytes_after += sum(segment.readable_bytes for segment, _ in sealed)
         if not sealed and not inputs:
             return
         self._db._sync_for_compaction()

@@ -27,6 +27,7 @@ SECTOR_BYTES = 4096
 # caller's to solve.
 _DAMAGED = {
     errno.EIO,
+    errno.EISDIR,
     errno.ELOOP,
     errno.ENXIO,
     errno.ENODEV,
@@ -38,8 +39,10 @@ _DAMAGED = {
 
 @contextmanager
 def locked_names(system: System, directory: Path) -> Iterator[list[str]]:
-    """The names in a store's directory, with writers kept out. StoreNotFoundError, LockedError,
-    StorageError."""
+    """The names in a store's directory, with writers kept out.
+
+    StoreNotFoundError, LockedError, StorageError.
+    """
     lock = None
     try:
         names = system.list_directory(directory)
@@ -51,10 +54,10 @@ def locked_names(system: System, directory: Path) -> Iterator[list[str]]:
         if LOCK in names:
             lock = acquire_shared(system, directory)
             names = system.list_directory(directory)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreNotFoundError(directory) from error
     except FlashKVError:
         raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreNotFoundError(directory) from error
     except OSError as error:
         raise storage_error(error, path=directory, operation="list and lock") from error
     try:
@@ -98,8 +101,7 @@ class Content:
 def read_content(
     system: System, path: Path, *, limit: int = SEGMENT_SIZE_MAX, is_mapped: bool = True
 ) -> Content:
-    """The first `limit` bytes of a file. OSError when it cannot be opened; what cannot be read is in
-    `damages`."""
+    """The first `limit` bytes of a file; what cannot be read is in `damages`. OSError when it cannot be opened."""
     fd = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         size = min(os.fstat(fd).st_size, limit)

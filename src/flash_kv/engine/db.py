@@ -277,8 +277,6 @@ class DB(Store, MutableMapping[bytes, bytes]):
         with self._segments.space_lock:
             segment = self._segments.open[segment_id]
             self._withdraw(segment_id, segment.mapping, offset, size, lsn)
-            for one in list(self._segments.unsealed.values()):
-                one.allocated = max(one.allocated, one.readable_bytes)
             self._reload()
 
     def _reload(self) -> None:

@@ -1,13 +1,13 @@
 """When commits become durable: syncs, shared by all who wait, and what happens when one fails.
 
-One sync serves everybody who committed before it began (group commit): the first waiter becomes the leader
-and syncs, the others wait and are served by it or by the next one.
+One sync serves everybody who committed before it began (group commit): who gets through the gate first syncs for all; the
+others wait at the gate, and most find their commit durable when they are let in.
 
-The first failed sync poisons the store for good: a file system may report a later sync as fine with the data
-gone. Writes raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is
-withdrawn from the log, so it does not come back at the next open after its caller was told that it failed.
+The first failed sync poisons the store for good: a file system may report a later sync as fine with the data gone. Writes
+raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is withdrawn from the log, so it
+does not come back at the next open after its caller was told that it failed.
 
-Lock order: `sync_lock` before the write lock, never together with the space lock.
+Lock order: the gate, then the sync lock, then the write lock; never the space lock inside.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class SyncKeeper:
         self._db = db
         # Held while descriptors are synced: sealing takes it to close one.
         self._sync_lock = sync_lock
-        # Guards the fields below; held for moments only.
-        self._changed = threading.Condition()
-        self._is_syncing = False
+        # One sync at a time, and the queue of those who wait for it. A plain lock and nothing else to keep in step, so
+        # that an exception at any point (KeyboardInterrupt) leaves nobody waiting for ever.
+        self._gate = threading.Lock()
         self._synced_lsn = 0
         self.cause: OSError | None = None
         self.syncs = 0
@@ -47,31 +47,16 @@ class SyncKeeper:
 
     def wait_for(self, lsn: int) -> None:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
-        while True:
-            with self._changed:
-                while True:
-                    if self._synced_lsn >= lsn:
-                        return
-                    if self.cause is not None:
-                        raise PoisonedError(self._db.path, self.cause)
-                    if not self._is_syncing:
-                        self._is_syncing = True
-                        break
-                    self._changed.wait()
-            self._lead()
-
-    def _lead(self) -> None:
-        reached = None
-        try:
-            reached = self._sync_once()
-        except OSError as error:
-            self._db._poison(error)
-        finally:
-            with self._changed:
-                self._is_syncing = False
-                if reached is not None:
-                    self._synced_lsn = max(self._synced_lsn, reached)
-                self._changed.notify_all()
+        with self._gate:
+            if self._synced_lsn >= lsn:
+                return
+            if self.cause is None:
+                try:
+                    self._synced_lsn = max(self._synced_lsn, self._sync_once())
+                    return
+                except OSError as error:
+                    self._db._poison(error)
+            raise PoisonedError(self._db.path, self.cause or OSError(5, "a sync failed"))
 
     def _sync_once(self) -> int:
         """Sync every unsealed segment; the LSN up to which all is durable then."""
@@ -89,8 +74,6 @@ class SyncKeeper:
         return target
 
     def poison(self, cause: OSError) -> None:
-        """Remember the first failure and wake all who wait."""
-        with self._changed:
-            if self.cause is None:
-                self.cause = cause
-            self._changed.notify_all()
+        """Remember the first failure."""
+        if self.cause is None:
+            self.cause = cause

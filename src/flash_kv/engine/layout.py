@@ -1,5 +1,4 @@
-"""Which segments a store should have: what its manifest says or, when that is lost, what its files say of
-themselves.
+"""Which segments a store should have: what its manifest says, else what its files say of themselves.
 
 A segment's records verify only with the store id, the segment's id and its epoch. Without a manifest these
 come from the segment's own header, else from its hint file; a segment whose header is lost and that has no
@@ -50,8 +49,7 @@ class Layout:
 
 
 def layout_of(system: System, directory: Path, names: list[str]) -> Layout:
-    """What `directory`, which holds `names`, should hold. FormatVersionError for segments of another
-    version."""
+    """What `directory`, which holds `names`, should hold. FormatVersionError: segments of another version."""
     manifest, damage = manifest_of(system, directory)
     if manifest is None:
         layout = _Guess(system, directory, names).layout()
@@ -80,7 +78,7 @@ def manifest_of(system: System, directory: Path) -> tuple[Manifest | None, Damag
         reason = f"format version {error.found}, this version reads {error.supported}"
         return None, Damage(path=path, offset=0, size=0, reason=reason)
     except OSError as error:
-        return None, Damage(path=path, offset=0, size=0, reason=f"it cannot be read: {error.strerror}")
+        return None, refused(error, path)
 
 
 def _segment_ids(names: list[str], kind: str = "segment") -> list[int]:
@@ -91,8 +89,7 @@ def _segment_ids(names: list[str], kind: str = "segment") -> list[int]:
 def _add_unlisted(
     system: System, directory: Path, names: list[str], manifest: Manifest, layout: Layout
 ) -> None:
-    """Segment files younger than the manifest: an unfinished compaction's, or proof that the manifest is an
-    older copy.
+    """Segment files younger than the manifest: an unfinished compaction's, or the manifest is an older copy.
 
     Older ones that are not listed were compacted away: their records must not come back.
     """
@@ -198,8 +195,7 @@ class _Guess:
         return None if epoch is None else Identity(segment_id, store_id, epoch, "compaction", None)
 
     def _find_epoch(self, segment_id: int, store_id: bytes) -> int | None:
-        """The epoch with which records of the segment verify. Epochs never fall from one segment to the
-        next."""
+        """The epoch with which its records verify. Epochs never fall from one segment to the next."""
         known = {one: info.epoch for one, info in self._infos.items() if info.store_id == store_id}
         known |= {one: run.epoch for one, (store, run) in self._hints.items() if store == store_id}
         older = [epoch for one, epoch in known.items() if one < segment_id]
@@ -208,7 +204,12 @@ class _Guess:
         high = min(newer, default=low + EPOCHS_TRIED_MAX)
         # Away from the nearest neighbour: as a rule the epoch is the same or the next.
         tried = range(low, high + 1) if older else range(high, low - 1, -1)
-        content = read_content(self._system, self._directory / segment_name(segment_id))
+        path = self._directory / segment_name(segment_id)
+        try:
+            content = read_content(self._system, path)
+        except OSError as error:
+            refused(error, path)
+            return None
         try:
             for epoch in tried[:EPOCHS_TRIED_MAX]:
                 if _has_records(content, store_id, segment_id, epoch):
@@ -226,8 +227,7 @@ def _has_records(content: Content, store_id: bytes, segment_id: int, epoch: int)
 
 
 def hint_alone(system: System, path: Path) -> tuple[bytes, HintRun] | None:
-    """A sound hint file and the store it belongs to, with only its own word for it; None for any other
-    file."""
+    """A hint file that is sound by its own word, and the store it belongs to; None for any other file."""
     try:
         content = read_content(system, path)
     except OSError as error:

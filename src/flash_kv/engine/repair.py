@@ -126,8 +126,10 @@ class _Salvage:
         unsealed = [
             one for one in self._segments if one.identity.sealed_bytes is None and one.identity.is_listed
         ]
-        sealed = [one.scan.seen_lsn for one in self._segments if one.scan and one not in unsealed]
-        end = check_log_end(self._system, max([last_lsn, *sealed]), unsealed)
+        for one in self._segments:
+            if one.scan is not None and one.identity.sealed_bytes is not None:
+                last_lsn = max(last_lsn, one.scan.seen_lsn)
+        end = check_log_end(self._system, last_lsn, unsealed)
         if end.is_sound:
             return end.left_out
         self.damages += end.damages

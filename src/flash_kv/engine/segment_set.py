@@ -16,14 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from flash_kv.errors import CorruptionError, StorageError, StoreFullError, storage_error
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintRun, build_hint
-from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, write_manifest
+from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import RESERVE, SEGMENT_ID_MAX, hint_name, temporary_name
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.scan_cy import scan_segment
@@ -32,14 +31,6 @@ from flash_kv.options import Options, parse_durability
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
-
-
-class Rotated(NamedTuple):
-    """A full segment and where it ends."""
-
-    segment: Segment
-    end: int
-    last_lsn: int
 
 
 class SegmentSet:
@@ -58,8 +49,8 @@ class SegmentSet:
         self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
         self.open: dict[int, Segment] = {}
         self.unsealed: dict[int, Segment] = {}
-        self.rotated: deque[Rotated] = deque()
-        self.active: Segment | None = None
+        # Outputs of compactions that the manifest does not list yet; the index may point into them.
+        self.unlisted: dict[int, Segment] = {}
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
@@ -71,6 +62,24 @@ class SegmentSet:
         # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
         # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
         self.is_zeroing = parse_durability(options.durability).kind != "process"
+
+    @property
+    def active(self) -> Segment | None:
+        """The segment that is written to. Only the writer itself knows, so it is asked."""
+        return self.open.get(self.store._log_end()[0])
+
+    def rotated(self) -> list[Segment]:
+        """The unsealed segments that nothing is written to any more, oldest first. Requires: space lock held.
+
+        Found by looking, not kept in a list of its own, so that nothing can be forgotten between two steps.
+        """
+        active_id = self.store._log_end()[0]
+        full = [
+            segment
+            for segment in self.unsealed.values()
+            if segment.segment_id != active_id and segment is not self.spare
+        ]
+        return sorted(full, key=lambda segment: self.store._segment_counts(segment.segment_id)["min_lsn"])
 
     # -- the manifest
 
@@ -113,6 +122,8 @@ class SegmentSet:
             io=self.options.io,
             is_zeroed=origin == "writer" and self.is_zeroing,
         )
+        if origin == "compaction":
+            self.unlisted[segment_id] = segment
         self.register(segment, SEGMENT_HEADER_SIZE)
         return segment
 
@@ -141,21 +152,30 @@ class SegmentSet:
             records=0,
             tombstones=0,
         )
+        self.unsealed[segment.segment_id] = segment
         try:
             self.write_manifest()
         except BaseException:
+            # The manifest on disk may be the new one already: then the file has to stay until the next one.
             del self.entries[segment.segment_id]
-            self.discard(segment)
+            if all(entry.segment_id != segment.segment_id for entry in read_manifest(self.system, self.directory).segments):
+                self.discard(segment)
+            else:
+                self.forget(segment)
             raise
-        self.unsealed[segment.segment_id] = segment
 
     def discard(self, segment: Segment) -> None:
         """Forget and remove a segment without a record. Requires: space lock held."""
-        self.open.pop(segment.segment_id, None)
-        self.unsealed.pop(segment.segment_id, None)
-        self.store._unregister(segment.segment_id)
-        segment.close()
+        self.forget(segment)
         self.system.unlink(segment.path)
+
+    def forget(self, segment: Segment) -> None:
+        """Close a segment without a record. Requires: space lock held."""
+        for listing in (self.open, self.unsealed, self.unlisted):
+            listing.pop(segment.segment_id, None)
+        self.store._unregister(segment.segment_id)
+        with self.store._sync_lock:
+            segment.close()
 
     # -- room for a write
 
@@ -174,9 +194,10 @@ class SegmentSet:
         segment_id, tail, limit, capacity, _, _ = self.store._log_end()
         if segment_id and tail + size <= limit:
             return
-        if segment_id and tail + size <= capacity and self.active is not None:
-            self.active.grow(tail + size)
-            self.store._extend(segment_id, self.active.allocated)
+        if segment_id and tail + size <= capacity:
+            active = self.open[segment_id]
+            active.grow(tail + size)
+            self.store._extend(segment_id, active.allocated)
             return
         self._rotate(size)
 
@@ -195,26 +216,14 @@ class SegmentSet:
             except BaseException:
                 self.spare = segment
                 raise
-        self._switch_to(segment)
-
-    def _switch_to(self, segment: Segment | None) -> None:
-        """Make `segment` the active one; what was active waits to be sealed. Requires: space lock held."""
-        previous = self.active
-        if segment is None:
-            last_lsn = self.store._deactivate()
-        else:
-            last_lsn = self.store._activate(
-                segment.segment_id,
-                segment.mapping,
-                segment.fd,
-                SEGMENT_HEADER_SIZE,
-                segment.allocated,
-                segment.capacity,
-            )
-        self.active = segment
-        if previous is not None:
-            end = self.store._segment_counts(previous.segment_id)["used"]
-            self.rotated.append(Rotated(previous, end, last_lsn))
+        self.store._activate(
+            segment.segment_id,
+            segment.mapping,
+            segment.fd,
+            SEGMENT_HEADER_SIZE,
+            segment.allocated,
+            segment.capacity,
+        )
 
     def prepare_spare(self) -> None:
         """Have the next segment ready when the active one is half full, so that no write waits for its creation."""
@@ -222,7 +231,7 @@ class SegmentSet:
             segment_id, tail, _, capacity, _, _ = self.store._log_end()
             if not segment_id or self.spare is not None or tail * 2 < capacity:
                 return
-            if self.active is None or self.active.capacity > self.options.segment_bytes_max:
+            if capacity > self.options.segment_bytes_max:
                 return
             spare = self.create("writer", min(self.options.segment_bytes_max, 1 << 20))
             self.list_unsealed(spare)
@@ -233,41 +242,54 @@ class SegmentSet:
     def rotate(self) -> None:
         """Close the active segment to writes, so that it can be sealed; the next write starts a new one."""
         with self.space_lock:
-            if self.active is not None:
-                self._switch_to(None)
+            self.store._deactivate()
 
     def seal_rotated(self) -> int:
         """Seal all rotated segments, oldest first; how many. Writers go on meanwhile."""
         count = 0
         with self._seal_lock:
-            while self.rotated:
-                self._seal(self.rotated[0])
+            while True:
+                with self.space_lock:
+                    full = self.rotated()
+                if not full:
+                    return count
+                self._seal(full[0])
                 count += 1
-        return count
 
-    def _seal(self, rotated: Rotated) -> None:
-        segment, end, last_lsn = rotated
+    def _seal(self, segment: Segment) -> None:
+        """Requires: seal lock held. Interrupted at any point, it can be done again."""
+        end = self.store._segment_counts(segment.segment_id)["used"]
+        if end == SEGMENT_HEADER_SIZE:
+            self._drop_empty(segment)
+            return
         with self.store._sync_lock:
             self.seal_file(segment, end)
-        run = None if end == SEGMENT_HEADER_SIZE else self.make_hint(segment, is_ordered=True)
+        run = self.make_hint(segment, is_ordered=True)
         with self.space_lock:
             before = self.entries[segment.segment_id]
-            if run is None:
-                del self.entries[segment.segment_id]
-            else:
-                self.entries[segment.segment_id] = entry_of(segment, run)
-            self.last_lsn = max(self.last_lsn, last_lsn)
+            self.entries[segment.segment_id] = entry_of(segment, run)
+            self.last_lsn = max(self.last_lsn, run.seen_lsn)
             try:
                 self.write_manifest()
             except BaseException:
                 self.entries[segment.segment_id] = before
                 raise
-            self.rotated.popleft()
-            del self.unsealed[segment.segment_id]
-            if run is None:
-                self.discard(segment)
+            self.unsealed.pop(segment.segment_id, None)
         with self.store._sync_lock:
             segment.release_descriptor()
+
+    def _drop_empty(self, segment: Segment) -> None:
+        """Take a segment without a record out of the manifest, then off the disk."""
+        with self.space_lock:
+            entry = self.entries.pop(segment.segment_id, None)
+            try:
+                if entry is not None:
+                    self.write_manifest()
+            except BaseException:
+                if entry is not None:
+                    self.entries[segment.segment_id] = entry
+                raise
+            self.discard(segment)
 
     def seal_file(self, segment: Segment, end: int) -> None:
         """Cut and sync; a failure poisons the store, for what was not synced may be gone."""
@@ -344,6 +366,7 @@ class SegmentSet:
     def install(self, outputs: list[tuple[Segment, HintRun]], inputs: list[Segment]) -> None:
         """Make sealed outputs stand for `inputs`: one replaced manifest, then the inputs are unlinked."""
         with self.space_lock:
+            # Requires: every output the index points into is among these or listed already (`adopt`).
             for segment, run in outputs:
                 self.entries[segment.segment_id] = entry_of(segment, run)
             removed = {segment.segment_id: self.entries.pop(segment.segment_id) for segment in inputs}
@@ -353,11 +376,27 @@ class SegmentSet:
                 # The outputs stay listed for the next manifest: the index already points into them.
                 self.entries.update(removed)
                 raise
+            for segment, _ in outputs:
+                self.unlisted.pop(segment.segment_id, None)
             retired_at = self.store._log_end()[4]
             for segment in inputs:
                 self.open.pop(segment.segment_id)
                 self.retired.append((segment, retired_at))
                 self._unlink(segment)
+
+    def adopt(self, outputs: list[Segment]) -> list[tuple[Segment, HintRun]]:
+        """Make outputs durable and write their hints, for `install`; empty ones go."""
+        sealed = []
+        for segment in outputs:
+            end = self.store._segment_counts(segment.segment_id)["used"]
+            if end == SEGMENT_HEADER_SIZE:
+                with self.space_lock:
+                    self.discard(segment)
+                continue
+            self.seal_file(segment, end)
+            sealed.append((segment, self.make_hint(segment, is_ordered=False)))
+            segment.release_descriptor()
+        return sealed
 
     def _unlink(self, segment: Segment) -> None:
         for path in (segment.path, self.directory / hint_name(segment.segment_id)):
@@ -411,14 +450,8 @@ class SegmentSet:
         self.seal_rotated()
         with self.space_lock:
             if self.spare is not None:
-                entry = self.entries.pop(self.spare.segment_id)
-                try:
-                    self.write_manifest()
-                except BaseException:
-                    self.entries[entry.segment_id] = entry
-                    raise
-                spare, self.spare = self.spare, None
-                self.discard(spare)
+                self._drop_empty(self.spare)
+                self.spare = None
 
     def close_files(self) -> None:
         """Unmap and close everything, whatever state it is in."""
@@ -427,9 +460,9 @@ class SegmentSet:
                 segment.close()
             self.open.clear()
             self.unsealed.clear()
-            self.rotated.clear()
+            self.unlisted.clear()
             self.retired.clear()
-            self.active = self.spare = None
+            self.spare = None
 
 
 def entry_of(segment: Segment, run: HintRun) -> SegmentEntry:

@@ -109,11 +109,10 @@ class Store(Writes):
 
     # -- the active segment
 
-    def _activate(self, segment_id: int, mapping: object, fd: int, tail: int, limit: int, capacity: int) -> int:
-        """Append to this registered segment from now on; the LSN of the last record before it."""
+    def _activate(self, segment_id: int, mapping: object, fd: int, tail: int, limit: int, capacity: int) -> None:
+        """Append to this registered segment from now on."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         mapped: Mapping
-        last: uint64_t
         lock_releasing_gil(cython.address(self.mutex))
         self.writer.ref = ref
         self.writer.segment_id = segment_id
@@ -127,19 +126,14 @@ class Store(Writes):
         if mapping is not None:
             mapped = mapping
             self.writer.data = mapped.data
-        last = self.writer.next_lsn - 1
         pthread_mutex_unlock(cython.address(self.mutex))
-        return last
 
-    def _deactivate(self) -> int:
-        """No active segment: the next write makes room for itself. The LSN of the last record."""
-        last: uint64_t
+    def _deactivate(self) -> None:
+        """No active segment: the next write makes room for itself."""
         lock_releasing_gil(cython.address(self.mutex))
         self.writer.ref = cython.NULL
         self.writer.data = cython.NULL
-        last = self.writer.next_lsn - 1
         pthread_mutex_unlock(cython.address(self.mutex))
-        return last
 
     def _extend(self, segment_id: int, limit: int) -> None:
         """The active segment is allocated up to `limit`."""

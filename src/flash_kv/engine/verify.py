@@ -82,8 +82,7 @@ class _Tally:
 
 
 def verify(path: StrPath, *, system: System = REAL) -> VerifyReport:
-    """Read and check every segment, hint file and the manifest of the store in `path`, however damaged;
-    changes nothing.
+    """Read and check every segment, hint file and the manifest of the store in `path`; changes nothing.
 
     Damage is in the report and never raised. Raises StoreNotFoundError, LockedError while a writer has the
     store open (use `DB.verify` there), FormatVersionError, and StorageError when the system refuses to open a
@@ -124,10 +123,10 @@ def verify(path: StrPath, *, system: System = REAL) -> VerifyReport:
 
 
 def verify_open(db: DB) -> VerifyReport:
-    """Check an open store as `verify` does, and its index against its log. ClosedError when it is closed
-    meanwhile.
+    """Check an open store as `verify` does, and its index against its log.
 
-    For the index it needs, while it runs, about as much memory again as the index has.
+    For the index it needs, while it runs, about as much memory again as the index has. ClosedError when the
+    store is closed meanwhile.
     """
     tally = _Tally(db.path)
     checks: list[_PartCheck] = []
@@ -142,6 +141,10 @@ def verify_open(db: DB) -> VerifyReport:
                 one.keep_run()
             if not tally.damages:
                 tally.damages = _compare_index(db, moment, checks, live_bytes)
+    except (OSError, ValueError):
+        # What a mapping and a descriptor say once another thread has closed them.
+        db.check_open()
+        raise
     finally:
         for one in checks:
             one.close()
@@ -153,8 +156,7 @@ def verify_open(db: DB) -> VerifyReport:
 
 
 def _take_moment(db: DB) -> tuple[Moment, int | None, list[Damage]]:
-    """The log as of now, the bytes live in it unless they are just changing, and what is wrong with the
-    manifest."""
+    """The log as of now, the bytes live in it unless they are changing, what is wrong with the manifest."""
     segments = db._segments
     # A compaction moves live bytes from one segment to the next; they add up only while there is none.
     is_still = db._compactor.lock.acquire(blocking=False)
