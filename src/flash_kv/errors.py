@@ -135,7 +135,7 @@ class LockedError(FlashKVError, BlockingIOError):
         else:
             holder = f"process {holder_pid} on {holder_host or 'an unknown host'}"
             holder += f" since {holder_started}" if holder_started else ""
-        message = f"{self.path} is locked by {holder}: close that handle first, or open with read_only=True"
+        message = f"{self.path} is locked by {holder}: close that handle first"
         super().__init__(message, errno_codes.EWOULDBLOCK, message, self.path)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from flash_kv.engine.content import read_content
 from flash_kv.engine.moment import Moment, Part, moment_of
 from flash_kv.engine.reports import BackupReport
-from flash_kv.engine.segment_set import write_hint
+from flash_kv.engine.segment_set import SegmentSet, write_hint
 from flash_kv.engine.staging import Staging
 from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, StrPath, storage_error
 from flash_kv.log.hints_cy import build_hint
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 COPY_BYTES = 4 * 1024**2
+SEAL_WAIT_S = 0.02
 
 
 def backup(db: DB, dest: StrPath) -> BackupReport:
@@ -49,7 +50,7 @@ def backup(db: DB, dest: StrPath) -> BackupReport:
             staging.lock()
             run.seal_active()
             moment = run.take()
-            run.finish(moment)
+            run.finish()
         except FlashKVError:
             raise
         except OSError as error:
@@ -78,11 +79,15 @@ class _Backup:
 
     def seal_active(self) -> None:
         """Seal what has been written, so that it can be linked, if this store is written to at all."""
+        segments = self._db._segments
         if self._db._state():
             return
         try:
-            self._db._segments.rotate()
-            self._db._segments.seal_rotated()
+            segments.rotate()
+            # Only what is full now: a busy writer fills the next one before this one is on the disk.
+            waiting = [one.segment.segment_id for one in list(segments.rotated)]
+            while any(segment_id in segments.unsealed for segment_id in waiting):
+                _seal_oldest(segments, waiting)
         except (StoreFullError, StorageError):
             # A disk that is full or failing is no reason to have no backup elsewhere: what is not sealed is
             # copied. A failed sync has poisoned the store, and the next write says so.
@@ -112,7 +117,7 @@ class _Backup:
                 self._copy(part)
         return moment
 
-    def finish(self, moment: Moment) -> None:
+    def finish(self) -> None:
         """Write the manifest, last: a directory without one is no store."""
         entries = sorted(self._entries, key=lambda entry: entry.segment_id)
         write_manifest(self._system, self._directory, replace(self._manifest, segments=tuple(entries)))
@@ -173,8 +178,7 @@ class _Backup:
         self.bytes_copied += self._system.file_size(target)
 
     def _seal_copy(self, part: Part, path: Path) -> None:
-        """The copy of a segment that was written to ends at its last record: list it as sealed, with a
-        hint."""
+        """List the copy of a segment that was written to as sealed at its last record, with a hint."""
         content = read_content(self._system, path, is_mapped=self._db.options.io == "mmap")
         try:
             scan = scan_segment(
@@ -201,6 +205,17 @@ class _Backup:
                 tombstones=run.tombstones,
             )
         )
+
+
+def _seal_oldest(segments: SegmentSet, waiting: list[int]) -> None:
+    """Seal the oldest of these, unless another thread is at it."""
+    if not segments._seal_lock.acquire(timeout=SEAL_WAIT_S):
+        return
+    try:
+        if segments.rotated and segments.rotated[0].segment.segment_id in waiting:
+            segments._seal(segments.rotated[0])
+    finally:
+        segments._seal_lock.release()
 
 
 def _read(db: DB, segment: Segment, offset: int, size: int) -> bytes:

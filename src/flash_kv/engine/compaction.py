@@ -296,7 +296,9 @@ class Run:
 
     def _grow_output(self, mover: move_cy.Mover, outputs: list[Segment], wanted: int) -> None:
         if outputs and mover.output_tail + wanted <= outputs[-1].capacity:
+            before = outputs[-1].allocated
             outputs[-1].grow(mover.output_tail + wanted)
+            outputs[-1].populate(before, outputs[-1].allocated)
             mover.extend_output(outputs[-1].allocated)
             return
         segment = self._segments.create("compaction", SEGMENT_HEADER_SIZE + wanted)

@@ -57,3 +57,6 @@ cdef class Core:
         self, Key* key, int kind, const uint8_t* value, uint64_t value_size, Commit* commit
     ) noexcept nogil
     cdef int write_batch(self, BatchBuffer batch, Commit* commit) noexcept nogil
+    cdef int index_batch(
+        self, BatchBuffer batch, uint8_t* place, uint64_t start, uint64_t count, Commit* commit
+    ) noexcept nogil

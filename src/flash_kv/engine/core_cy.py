@@ -1,19 +1,19 @@
 """The critical section of a write, over table, index, log writer and version chains.
 
-A write is one critical section under the write lock: build the record at the tail, change the index, publish the
-record. Classes build on each other: `Core` here, `Reads` (reads_cy.py), `Writes` (writes_cy.py), `Store` (store_cy.py), and
-`DB` (db.py), which adds policy: opening, making room, syncs, compaction.
+A write is one critical section under the write lock: build the record at the tail, publish it, change the
+index. Classes build on each other: `Core` here, `Reads` (reads_cy.py), `Writes` (writes_cy.py), `Store`
+(store_cy.py), and `DB` (db.py), which adds policy: opening, making room, syncs, compaction.
 
-Lock order: the space lock (segment_set.py), then the sync lock (durability.py), then the write lock (`mutex` here).
-While the write lock is held no Python code runs and nothing is waited for, so it is held for microseconds and can be taken
-with or without the GIL; the GIL is never held while waiting for it.
+Lock order: the space lock (segment_set.py), then the sync lock (durability.py), then the write lock (`mutex`
+here). While the write lock is held no Python code runs and nothing is waited for, so it is held for microseconds and can
+be taken with or without the GIL; the GIL is never held while waiting for it.
 
-Invariants: log and index change together under the write lock; a record is published after everything that can fail;
-segments are unmapped only under the GIL, so a read that keeps the GIL needs no pin.
+Invariants: log and index change together under the write lock; memory is reserved before a record is published,
+and a record whose key cannot be indexed is unpublished again; segments are unmapped only under the GIL, so a read
+that keeps the GIL needs no pin.
 """
 
 import cython
-from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer
 from cython.cimports.flash_kv.engine.core_cy import (
     ABSENT,
     DONE,
@@ -119,7 +119,9 @@ class Core:
         if self.log.is_mapped:
             header = mapped_record(self.log, position)
         else:
-            header = load_record(self.log, position, cython.address(buffer), cython.address(capacity), cython.address(key))
+            header = load_record(
+                self.log, position, cython.address(buffer), cython.address(capacity), cython.address(key)
+            )
         if header == cython.NULL:
             free(buffer)
             return -1
@@ -167,7 +169,10 @@ class Core:
         kind: cython.int
         lsn: uint64_t
         size: uint64_t
-        if ref != cython.NULL and self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0:
+        if (
+            ref != cython.NULL
+            and self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0
+        ):
             ref.live_records -= 1
             ref.live_bytes -= size
 
@@ -202,7 +207,9 @@ class Core:
         if before == ENTRY_ERROR:
             return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         newest = newest_position(self.log, before)
-        if before != 0 and self.inspect(newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)):
+        if before != 0 and self.inspect(
+            newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)
+        ):
             key.error = 0
             key.bad_position = newest
             return FAILED_READ
@@ -228,7 +235,9 @@ class Core:
 
     def write_one(self, key, kind, value, value_size, commit):
         """One record: built, indexed, published."""
-        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key.size) + value_size + 7) & ~cython.cast(uint64_t, 7)
+        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key.size) + value_size + 7) & ~cython.cast(
+            uint64_t, 7
+        )
         lsn: uint64_t = self.writer.next_lsn
         place: cython.pointer(uint8_t)
         word: uint64_t
@@ -270,9 +279,7 @@ class Core:
         one: uint64_t
         count: uint64_t = 0
         i: uint64_t
-        old: uint64_t
         word: uint64_t
-        outcome: cython.int
         if not self.writer.has_room(HEADER_SIZE + batch.size):
             return NEEDS_ROOM
         if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
@@ -294,7 +301,11 @@ class Core:
             header = cython.cast(cython.pointer(RecordHeader), record)
             header.lsn = first + count
             word = self.writer.seal_record(
-                record, start + size, one, cython.cast(cython.pointer(RecordHeader), batch.data + batch.offsets[i]).kind, FLAG_IN_BATCH
+                record,
+                start + size,
+                one,
+                cython.cast(cython.pointer(RecordHeader), batch.data + batch.offsets[i]).kind,
+                FLAG_IN_BATCH,
             )
             cython.cast(cython.pointer(uint64_t), record)[0] = word
             batch.entries[count] = size
@@ -317,6 +328,14 @@ class Core:
         commit.offset = start
         commit.size = size
         commit.lsn = first + count - 1
+        return self.index_batch(batch, place, start, count, commit)
+
+    def index_batch(self, batch, place, start, count, commit):
+        """Bring the index to a batch just published at `start`, built at `place`."""
+        header: cython.pointer(RecordHeader)
+        i: uint64_t
+        old: uint64_t = 0
+        outcome: cython.int
         for i in range(count):
             header = cython.cast(cython.pointer(RecordHeader), place + batch.entries[i])
             outcome = self.apply(

@@ -57,6 +57,8 @@ from flash_kv.log.names import segment_name
 from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Durability, DurabilitySpec, IndexKind, IoKind, Options, parse_durability
 
+# Unsealed segments that may wait for the background.
+UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
 
@@ -99,7 +101,10 @@ class DB(Store, MutableMapping[bytes, bytes]):
         self._make_directory()
         self._lock_file = self._lock()
         self._table = SegmentTable(options.io == "mmap")
-        self._set_up(self._table, options.io == "mmap", self._write_hook)
+        # A sync of pages written through the mapping costs more than twice one of pages written by pwrite (the inode's time
+        # goes to the journal), so a store that syncs each commit writes its log that way and reads it through the mapping.
+        is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
+        self._set_up(self._table, is_written_mapped, self._write_hook)
         try:
             manifest = recovery.find_or_create(system, self._path, options)
             self._segments = SegmentSet(system, self._path, options, manifest, self)
@@ -254,6 +259,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
     def _make_room(self, size: int, is_delete: bool) -> None:
         self._segments.make_room(size, is_delete)
         self._maintenance.wake()
+        if len(self._segments.unsealed) > UNSEALED_MAX:
+            # Writers that outrun the background help it: every unsealed segment holds a descriptor and unsynced data.
+            self._segments.seal_rotated()
 
     def _after_commit(self, segment_id: int, offset: int, size: int, lsn: int, durability: Durability | None) -> None:
         """Keep the promise of `durability`, the store's by default, for a commit that is in the log."""
@@ -299,8 +307,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
     def _maintain(self, is_sync_due: bool, is_look_due: bool) -> None:
         """One round of the background thread."""
         try:
-            self._segments.seal_rotated()
+            self._segments.grow_ahead()
             self._segments.prepare_spare()
+            self._segments.seal_rotated()
             self._trim_versions()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])

@@ -1,20 +1,22 @@
 """When commits become durable: syncs, shared by all who wait, and what happens when one fails.
 
-One sync serves everybody who committed before it began (group commit): who gets through the gate first syncs for all; the
-others wait at the gate, and most find their commit durable when they are let in.
+One sync serves everybody who committed before it began (group commit): who gets through the gate first syncs
+for all; the others wait at the gate, and most find their commit durable when they are let in.
 
-The first failed sync poisons the store for good: a file system may report a later sync as fine with the data gone. Writes
-raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is withdrawn from the log, so it
-does not come back at the next open after its caller was told that it failed.
+The first failed sync poisons the store for good: a file system may report a later sync as fine with the data
+gone. Writes raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is
+withdrawn from the log, so it does not come back at the next open after its caller was told that it failed.
 
-Lock order: the gate, then the sync lock, then the write lock; never the space lock inside.
+Lock order: the sync lock before the write lock, never together with the space lock.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import TYPE_CHECKING
 
+from flash_kv.engine.sync_gate_cy import SyncGate
 from flash_kv.errors import PoisonedError
 
 if TYPE_CHECKING:
@@ -28,10 +30,7 @@ class SyncKeeper:
         self._db = db
         # Held while descriptors are synced: sealing takes it to close one.
         self._sync_lock = sync_lock
-        # One sync at a time, and the queue of those who wait for it. A plain lock and nothing else to keep in step, so
-        # that an exception at any point (KeyboardInterrupt) leaves nobody waiting for ever.
-        self._gate = threading.Lock()
-        self._synced_lsn = 0
+        self._gate = SyncGate(0)
         self.cause: OSError | None = None
         self.syncs = 0
         self.sync_duration_s = 0.0
@@ -39,24 +38,23 @@ class SyncKeeper:
     @property
     def synced_lsn(self) -> int:
         """Everything up to here survives a power cut."""
-        return self._synced_lsn
+        return self._gate.synced_lsn
 
     def begin_at(self, lsn: int) -> None:
         """What an open found durable."""
-        self._synced_lsn = lsn
+        self._gate = SyncGate(lsn)
 
     def wait_for(self, lsn: int) -> None:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
-        with self._gate:
-            if self._synced_lsn >= lsn:
-                return
-            if self.cause is None:
-                try:
-                    self._synced_lsn = max(self._synced_lsn, self._sync_once())
+        if self.cause is None:
+            try:
+                if self._gate.wait_for(lsn, self._sync_once):
                     return
-                except OSError as error:
-                    self._db._poison(error)
-            raise PoisonedError(self._db.path, self.cause or OSError(5, "a sync failed"))
+            except OSError as error:
+                self._db._poison(error)
+        elif self._gate.synced_lsn >= lsn:
+            return
+        raise PoisonedError(self._db.path, self.cause or OSError(errno.EIO, "a sync failed"))
 
     def _sync_once(self) -> int:
         """Sync every unsealed segment; the LSN up to which all is durable then."""
@@ -67,7 +65,7 @@ class SyncKeeper:
             # Sealed ones are durable. Listed after the target was read, so none with a record up to it is missed.
             for segment in list(self._db._segments.unsealed.values()):
                 if segment.sealed_bytes is None:
-                    segment.sync()
+                    segment.sync(self._db._segment_counts(segment.segment_id)["used"])
             self.sync_duration_s += system.monotonic_s() - started
             self.syncs += 1
         self._db._mark_synced(target)

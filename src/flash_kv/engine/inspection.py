@@ -59,8 +59,7 @@ class Checked:
         return 0 if self.content is None else self.content.size
 
     def run_scan(self, *, is_salvage: bool, previous_lsn: int = 0) -> None:
-        """Scan the content. With `is_salvage` no torn tail ends it: all that is sound counts, wherever it
-        stands."""
+        """Scan the content. With `is_salvage` no torn tail ends it: all that is sound counts."""
         if self.content is None:
             return
         identity = self.identity

@@ -28,8 +28,7 @@ class Part:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the file never changes again. A cut file that the manifest does not list as sealed may not
-        be durable."""
+        """Whether the file is durable and never changes again: so it is once the manifest says so."""
         return self.entry.sealed_bytes is not None
 
 
@@ -43,11 +42,10 @@ class Moment:
 
 
 def moment_of(db: DB) -> Moment:
-    """Now. Requires: space lock held, so that no segment comes or goes; open a snapshot first to keep them
-    mapped.
+    """Now. Requires: space lock held, so that no segment comes or goes.
 
-    Segments without a record are left out, and so are the outputs of a compaction that is not done: its
-    inputs count.
+    A snapshot opened before keeps what compaction retires afterwards mapped. Segments without a record are
+    left out, and so are the outputs of a compaction that is not done: its inputs count.
     """
     segments = db._segments
     while True:
@@ -71,8 +69,8 @@ def moment_of(db: DB) -> Moment:
 
 
 def used_bytes(db: DB, segment_id: int) -> int:
-    """Where the records of a segment end; 0 for one that an open for reading left out, because it follows a
-    torn tail."""
+    """Where the records of a segment end; 0 for one behind a torn tail, which an open for reading leaves
+    out."""
     try:
         return int(db._segment_counts(segment_id)["used"])
     except KeyError:

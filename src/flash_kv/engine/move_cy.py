@@ -1,17 +1,18 @@
 """Compaction's inner loop: copy what is live in a segment to another one and point the index to the copies.
 
-Runs without the GIL, in groups of up to 128 records: look them up, copy those that the index still points to, then switch
-their index entries under the write lock, a few tens of microseconds at a time. A record that was overwritten between copy
-and switch loses: the switch compares the entry, so the copy stays dead in the output. A copy keeps its LSN, so replay cannot
-tell it from the original and needs not.
+Runs without the GIL, in groups of up to 128 records: look them up, copy those that the index still points to,
+then switch their index entries under the write lock, a few tens of microseconds at a time. A record that was
+overwritten between copy and switch loses: the switch compares the entry, so the copy stays dead in the
+output. A copy keeps its LSN, so replay cannot tell it from the original and needs not.
 
 Every record is checked before it is copied: damage is reported, never given a fresh checksum.
 
-A tombstone is dropped when a newer record of its key exists, or when no segment outside the compaction holds a dead record
-that could be older (`tombstone_floor`, the smallest LSN in such segments).
+A tombstone is dropped when a newer record of its key exists, or when no segment outside the compaction holds
+a dead record that could be older (`tombstone_floor`, the smallest LSN in such segments).
 """
 
 import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.flash_kv.engine.move_cy import (
     GROUP_RECORDS,
     MOVE_DAMAGED,
@@ -46,7 +47,6 @@ from cython.cimports.flash_kv.log.format import (
 )
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, record_key, segment_ref
 from cython.cimports.flash_kv.log.writer_cy import LogWriter
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy
 
@@ -217,7 +217,8 @@ class Mover:
         entry: uint64_t
         if self.headers[i].kind == KIND_VALUE and answer != HOLD_UNKNOWN:
             return answer == HOLD_YES
-        # A tombstone, a version chain that may be changing, or a record that a writer is just taking back: the lock tells.
+        # A tombstone, a version chain that may be changing, or a record that a writer is just taking back:
+        # the lock tells.
         pthread_mutex_lock(cython.address(self.store.mutex))
         entry = self.store.index.find(cython.address(self.keys[i]))
         pthread_mutex_unlock(cython.address(self.store.mutex))

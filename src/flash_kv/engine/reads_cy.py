@@ -1,7 +1,7 @@
 """Reading: by key, many keys at once, without any lock.
 
-A read looks the key up optimistically, checks the record's checksum and builds the value. It keeps the GIL, so no segment
-is unmapped meanwhile; large values are checked and copied without it, under a pin.
+A read looks the key up optimistically, checks the record's checksum and builds the value. It keeps the GIL,
+so no segment is unmapped meanwhile; large values are checked and copied without it, under a pin.
 """
 
 import cython
@@ -18,7 +18,14 @@ from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
 from cython.cimports.flash_kv.intrinsics import add_atomic64, prefetch, unlikely
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, KEY_SIZE_MAX, KIND_VALUE, RecordHeader, offset_of, segment_of
+from cython.cimports.flash_kv.log.format import (
+    ENTRY_ERROR,
+    KEY_SIZE_MAX,
+    KIND_VALUE,
+    RecordHeader,
+    offset_of,
+    segment_of,
+)
 from cython.cimports.flash_kv.log.table_cy import (
     Key,
     SegmentRef,
@@ -114,7 +121,9 @@ class Reads(Core):
                 raise self.read_failure(key)
         else:
             with cython.nogil:
-                header = load_record(self.log, position, cython.address(buffer), cython.address(capacity), key)
+                header = load_record(
+                    self.log, position, cython.address(buffer), cython.address(capacity), key
+                )
             if header == cython.NULL:
                 free(buffer)
                 raise self.read_failure(key)
@@ -169,7 +178,9 @@ class Reads(Core):
         owned: object = keys if type(keys) is list and self.log.is_mapped else tuple(keys)
         count: cython.Py_ssize_t = len(owned)
         i: cython.Py_ssize_t
-        parsed: cython.pointer(Key) = cython.cast(cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key)))
+        parsed: cython.pointer(Key) = cython.cast(
+            cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key))
+        )
         entries: cython.pointer(uint64_t) = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
         try:
             if parsed == cython.NULL or entries == cython.NULL:
@@ -180,7 +191,9 @@ class Reads(Core):
             self.index.find_many(parsed, count, entries)
             values: list = PyList_New(count)
             for i in range(count):
-                value = self.value_at(entries[i], cython.address(parsed[i]), None) if entries[i] != 0 else None
+                value = (
+                    self.value_at(entries[i], cython.address(parsed[i]), None) if entries[i] != 0 else None
+                )
                 Py_INCREF(value)
                 PyList_SET_ITEM(values, i, value)
             return values
@@ -204,7 +217,9 @@ class Reads(Core):
             size = PyBytes_GET_SIZE(cython.cast(object, items[i]))
             if size == 0 or size > KEY_SIZE_MAX:
                 return False
-            borrowed.data = cython.cast(cython.pointer(uint8_t), PyBytes_AS_STRING(cython.cast(object, items[i])))
+            borrowed.data = cython.cast(
+                cython.pointer(uint8_t), PyBytes_AS_STRING(cython.cast(object, items[i]))
+            )
             borrowed.size = size
             begin_key(cython.address(parsed[i]), cython.address(borrowed), hash_key)
         return True

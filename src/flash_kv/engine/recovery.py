@@ -1,11 +1,13 @@
 """Opening: from a directory to segments, an index and the next LSN.
 
-Order of trust: the manifest says which segments there are. A sealed segment must be whole; its hint file stands for it if
-it matches, else the segment is scanned. An unsealed one is scanned; what follows the last whole record was never
-acknowledged as durable (torn tail) unless a later record proves that it was (corruption).
+Order of trust: the manifest says which segments there are. A sealed segment must be whole; its hint file
+stands for it if it matches, else the segment is scanned. An unsealed one is scanned; what follows the last
+whole record was never acknowledged as durable (torn tail) unless a later record proves that it was
+(corruption).
 
-After an unclean stop the log ends where the first unsealed segment does that is cut or has lost records: what later segments
-hold was written after the loss and is dropped with it, so the store is a prefix of the commit order.
+After an unclean stop the log ends where the first unsealed segment does that is cut or has lost records: what
+later segments hold was written after the loss and is dropped with it, so the store is a prefix of the commit
+order.
 
 Nothing is removed before a manifest that does without it is durable, so an open that is killed can be repeated.
 """
@@ -30,8 +32,8 @@ from flash_kv.log.manifest import Manifest, read_manifest, write_manifest
 from flash_kv.log.names import MANIFEST, hint_name, parse
 from flash_kv.log.records import ORIGIN_WRITER, SEGMENT_HEADER_SIZE, SegmentHeaderError, check_segment_header
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
-from flash_kv.log.table_cy import SegmentTable
 from flash_kv.log.segment import Segment, open_segment
+from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Options
 
 if TYPE_CHECKING:
@@ -43,9 +45,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], options: Options
-) -> list[Result]:
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], options: Options) -> list[Result]:
     """`work` on each item; the compiled part of it runs without the GIL."""
     items = list(items)
     threads = options.load_threads or min(os.cpu_count() or 1, LOAD_THREADS_MAX)
@@ -67,7 +67,9 @@ def find_or_create(system: System, directory: Path, options: Options) -> Manifes
     known = [parse(name) for name in names]
     if any(found is not None and found.kind in ("segment", "hint") for found in known):
         raise CorruptionError(
-            directory / MANIFEST, 0, "the manifest is missing but there are segments; salvage them with repair()"
+            directory / MANIFEST,
+            0,
+            "the manifest is missing but there are segments; salvage them with repair()",
         )
     foreign = sorted(name for name, found in zip(names, known, strict=True) if found is None)
     if foreign:
@@ -169,9 +171,7 @@ def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
         scan = _scan(segments, segment, is_sealed=True)
         scan.require_sound(segment.path)
         run = build_hint(scan)
-    return Recovered(
-        segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint
-    )
+    return Recovered(segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint)
 
 
 def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
@@ -185,7 +185,11 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
     try:
         source: Mapping | bytes
         size = system.file_size(path)
-        source = system.map(fd, size, False) if segment.mapping is not None and size else system.read_at(fd, size, 0)
+        source = (
+            system.map(fd, size, False)
+            if segment.mapping is not None and size
+            else system.read_at(fd, size, 0)
+        )
     except OSError:
         return None
     finally:
@@ -238,7 +242,9 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
         if error.errno:
             failure = OSError(error.errno, os.strerror(error.errno))
             raise storage_error(failure, path=path, operation="read") from error
-        raise CorruptionError(path, error.offset, "a record is damaged; repair() salvages the rest") from error
+        raise CorruptionError(
+            path, error.offset, "a record is damaged; repair() salvages the rest"
+        ) from error
 
 
 def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
@@ -331,7 +337,11 @@ def remove_leftovers(segments: SegmentSet) -> None:
         if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
             continue
         path = segments.directory / name
-        if found.kind == "segment" and found.segment_id is not None and found.segment_id >= segments.next_segment_id:
+        if (
+            found.kind == "segment"
+            and found.segment_id is not None
+            and found.segment_id >= segments.next_segment_id
+        ):
             _require_expendable(segments, path, found.segment_id)
         segments.system.unlink(path)
 
@@ -353,5 +363,7 @@ def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> No
         ) from None
     if info.origin == ORIGIN_WRITER and any(head[SEGMENT_HEADER_SIZE:]):
         raise CorruptionError(
-            path, 0, "a segment with records is missing from the manifest, which must be an older copy; use repair()"
+            path,
+            0,
+            "a segment with records is missing from the manifest, which must be an older copy; use repair()",
         )

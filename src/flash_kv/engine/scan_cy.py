@@ -1,8 +1,9 @@
 """Snapshots and scans: the store as of one LSN, read while writers go on.
 
-A snapshot is an LSN entered in the store's list: opening costs nothing, whatever the size. While it is open, writers keep
-the versions it can see (versions_cy.py) and compaction keeps the segments (compaction.py). A scan streams through the
-index in chunks on a snapshot, so that memory does not grow with the range, and it fetches records ahead of itself.
+A snapshot is an LSN entered in the store's list: opening costs nothing, whatever the size. While it is open,
+writers keep the versions it can see (versions_cy.py) and compaction keeps the segments (compaction.py). A
+scan streams through the index in chunks on a snapshot, so that memory does not grow with the range, and it
+fetches records ahead of itself.
 """
 
 import cython
@@ -11,7 +12,14 @@ from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, bo
 from cython.cimports.flash_kv.engine.scan_cy import YIELD_ITEMS, YIELD_KEYS, YIELD_VALUES
 from cython.cimports.flash_kv.engine.store_cy import Store
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, KIND_VALUE, RecordHeader, offset_of, segment_of
+from cython.cimports.flash_kv.log.format import (
+    ENTRY_ERROR,
+    ENTRY_VERSIONED,
+    KIND_VALUE,
+    RecordHeader,
+    offset_of,
+    segment_of,
+)
 from cython.cimports.flash_kv.log.table_cy import (
     Key,
     SegmentRef,
@@ -133,7 +141,13 @@ class Scan:
     """
 
     def __cinit__(
-        self, snapshot: SnapshotCore, yielding: cython.int, low, high, is_reverse: cython.bint, owns_snapshot: cython.bint
+        self,
+        snapshot: SnapshotCore,
+        yielding: cython.int,
+        low,
+        high,
+        is_reverse: cython.bint,
+        owns_snapshot: cython.bint,
     ):
         self.store = snapshot.store
         self.snapshot = snapshot
@@ -277,7 +291,9 @@ class Scan:
                 self.finish()
                 raise StopIteration
             if self.yielding == YIELD_KEYS:
-                return PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size)
+                return PyBytes_FromStringAndSize(
+                    cython.cast(cython.p_char, record_key(header)), header.key_size
+                )
             if self.yielding == YIELD_VALUES:
                 return self.value_of(header)
             return (
@@ -325,7 +341,9 @@ class Scan:
         value: object
         target: cython.p_char
         if header.value_size < LARGE_VALUE:
-            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_value(header)), header.value_size)
+            return PyBytes_FromStringAndSize(
+                cython.cast(cython.p_char, record_value(header)), header.value_size
+            )
         value = PyBytes_FromStringAndSize(cython.NULL, header.value_size)
         target = PyBytes_AS_STRING(value)
         self.is_running = True

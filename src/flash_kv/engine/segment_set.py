@@ -32,6 +32,9 @@ from flash_kv.options import Options, parse_durability
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
+# Pages brought into memory by one call, some 100 us.
+POPULATE_BYTES = 1024**2
+
 
 class SegmentSet:
     """All segments of one store and their manifest."""
@@ -196,7 +199,8 @@ class SegmentSet:
             return
         if segment_id and tail + size <= capacity:
             active = self.open[segment_id]
-            active.grow(tail + size)
+            if tail + size > active.allocated:
+                active.grow(tail + size)
             self.store._extend(segment_id, active.allocated)
             return
         self._rotate(size)
@@ -225,6 +229,23 @@ class SegmentSet:
             segment.capacity,
         )
 
+    def grow_ahead(self) -> None:
+        """Have the pages that come next allocated and in memory before a write gets there."""
+        with self.space_lock:
+            segment_id, tail, _, capacity, _, _ = self.store._log_end()
+            active = self.open.get(segment_id)
+            if active is None or active.is_zeroed:
+                return
+            before = active.allocated
+            if before < capacity and before - tail <= before // 2:
+                active.grow(before + 1)
+                # The writer is told of half of it: when that is used up it asks again, and wakes this up for more.
+                self.store._extend(segment_id, (before + active.allocated) // 2)
+            start, active.populated = max(tail, active.populated), active.allocated
+            end = active.allocated
+        for offset in range(start, end, POPULATE_BYTES):
+            active.populate(offset, min(offset + POPULATE_BYTES, end))
+
     def prepare_spare(self) -> None:
         """Have the next segment ready when the active one is half full, so that no write waits for its creation."""
         with self.space_lock:
@@ -245,16 +266,15 @@ class SegmentSet:
             self.store._deactivate()
 
     def seal_rotated(self) -> int:
-        """Seal all rotated segments, oldest first; how many. Writers go on meanwhile."""
+        """Seal all segments that are rotated now, oldest first; how many. Writers go on meanwhile."""
         count = 0
         with self._seal_lock:
-            while True:
-                with self.space_lock:
-                    full = self.rotated()
-                if not full:
-                    return count
-                self._seal(full[0])
+            with self.space_lock:
+                full = self.rotated()
+            for segment in full:
+                self._seal(segment)
                 count += 1
+        return count
 
     def _seal(self, segment: Segment) -> None:
         """Requires: seal lock held. Interrupted at any point, it can be done again."""

@@ -56,13 +56,22 @@ class Staging:
         for name in self._system.list_directory(self.dest.parent):
             path = self.dest.parent / name
             # A link would lead to a directory that is none of ours.
-            if not pattern.fullmatch(name) or path.is_symlink():
-                continue
+            if pattern.fullmatch(name) and path.is_dir() and not path.is_symlink():
+                self._remove_leftover(path)
+
+    def _remove_leftover(self, path: Path) -> None:
+        """LockedError when somebody is still at work there."""
+        try:
             lock = acquire(self._system, path)
             try:
                 _remove(self._system, path)
             finally:
                 lock.release()
+        except FlashKVError:
+            raise
+        except OSError as error:
+            operation = f"remove what an interrupted {self._purpose} left"
+            raise storage_error(error, path=path, operation=operation) from error
 
     def lock(self) -> None:
         """Keep others from taking this directory for a leftover. An open store in it does as much."""
@@ -70,8 +79,7 @@ class Staging:
             self._lock = acquire(self._system, self.path)
 
     def publish(self) -> None:
-        """Make the directory's entries durable and give it its name. Its files have been synced by their
-        makers."""
+        """Make the directory durable and give it its name. Its files have been synced by their makers."""
         try:
             self.lock()
             self._system.sync_directory(self.path)

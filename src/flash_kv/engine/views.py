@@ -1,7 +1,7 @@
 """Views of keys, values and items: whole, or a range of an ordered index, forwards or in reverse.
 
-A view holds no data. Each iteration runs on a snapshot of the moment it begins (of a `Snapshot`'s views: of its moment),
-so it sees one state however long it takes, and streams.
+A view holds no data. Each iteration runs on a snapshot of the moment it begins (of a `Snapshot`'s views: of
+its moment), so it sees one state however long it takes, and streams.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def _as_key(bound: Bound) -> bytes | None:
         raise KeyTypeError(type(bound).__name__) from None
 
 
-def scan(
-    db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool
-) -> Iterator[Any]:
+def scan(db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool) -> Iterator[Any]:
     """An iterator over a range, on `snapshot` or on one of its own."""
     if (reverse or not bounds.is_whole) and not db._is_ordered:
         raise UnorderedIndexError(db.options.index, ORDERED_KINDS)

@@ -77,7 +77,7 @@ class Writes(Reads):
     def write_locked(self, key, kind, value, value_size, commit):
         """One record, without the GIL when it is long or goes through system calls."""
         outcome: cython.int
-        if value_size >= LARGE_VALUE or not self.log.is_mapped:
+        if value_size >= LARGE_VALUE or not self.writer.is_mapped:
             with cython.nogil:
                 outcome = self.write_one(key, kind, value, value_size, commit)
             return outcome
@@ -237,7 +237,7 @@ class Writes(Reads):
         batch.index_keys(self.hash_key())
         while True:
             self.enter()
-            if batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.log.is_mapped:
+            if batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.writer.is_mapped:
                 with cython.nogil:
                     outcome = self.write_batch(batch, commit)
             else:

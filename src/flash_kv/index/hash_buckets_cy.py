@@ -122,7 +122,9 @@ class HashBuckets(Index):
         """Move the half of one bucket that belongs to the next new one."""
         number: uint64_t = self.buckets
         bit: uint64_t = level_of(number)
-        source: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (number - bit)
+        source: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (
+            number - bit
+        )
         target: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + number
         bucket: cython.pointer(Bucket) = source
         i: cython.int
@@ -148,7 +150,9 @@ class HashBuckets(Index):
         """Undo the last split."""
         number: uint64_t = self.buckets - 1
         bit: uint64_t = level_of(number)
-        target: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (number - bit)
+        target: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + (
+            number - bit
+        )
         source: cython.pointer(Bucket) = cython.cast(cython.pointer(Bucket), self.primary.data) + number
         bucket: cython.pointer(Bucket) = source
         i: cython.int

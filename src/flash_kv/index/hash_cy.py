@@ -29,7 +29,6 @@ from cython.cimports.flash_kv.index.hash_buckets_cy import (
 from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES
 from cython.cimports.flash_kv.intrinsics import (
     fence_acquire,
-    fence_release,
     load_acquire32,
     load_acquire64,
     prefetch,
@@ -40,7 +39,6 @@ from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, of
 from cython.cimports.flash_kv.log.table_cy import (
     MATCH_NO,
     MATCH_YES,
-    Key,
     MatchResult,
     SegmentRef,
     match_key,
@@ -334,7 +332,11 @@ class HashIndex(HashBuckets):
                 if number >= buckets:
                     break
             fence_acquire()
-            if self.buckets == buckets and self._class_versions(state, buckets) == versions and not versions & 1:
+            if (
+                self.buckets == buckets
+                and self._class_versions(state, buckets) == versions
+                and not versions & 1
+            ):
                 return taken if taken <= capacity else -1
 
     def _class_versions(self, state, buckets):
@@ -344,7 +346,9 @@ class HashIndex(HashBuckets):
         odd: uint64_t = 0
         version: uint32_t
         while True:
-            version = load_acquire32(cython.address(home_bucket(self, cython.cast(uint32_t, number), buckets).version))
+            version = load_acquire32(
+                cython.address(home_bucket(self, cython.cast(uint32_t, number), buckets).version)
+            )
             total += version & ~cython.cast(uint32_t, 1)
             odd |= version & 1
             number += state.modulus

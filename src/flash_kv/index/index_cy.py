@@ -20,22 +20,23 @@ the segment table. What each method guarantees:
 `find_many(keys, count, entries)`
     As `find` for each, with the memory of several keys prefetched together.
 `hold_many(keys, positions, count, answers)`
-    Is the entry of each key exactly this position? HOLD_UNKNOWN where only the write lock can tell. Takes no lock; HOLD_NO is as
-    sure as HOLD_YES, for compaction drops a record that is not held.
+    Is the entry of each key exactly this position? HOLD_UNKNOWN where only the write lock can tell. Takes no
+    lock; HOLD_NO is as sure as HOLD_YES, for compaction drops a record that is not held.
 `walk(state, entries, capacity)`
-    Up to `capacity` next entries, in key order (or reverse) from `state.key` on when the index `is_ordered`, else in
-    any order through `state.cursor` such that a key present all the while is seen exactly once. A reverse walk begins
-    strictly before `state.key` (its exclusive stop), a forward one at it. 0 with `state.is_done` at the end, 0 with `state.bad_position` on failure. The caller keeps `state.key`
-    pointing at the key of the last entry it took and sets `is_started`; then the walk goes on strictly after it.
-    Takes no lock.
+    Up to `capacity` next entries, in key order (or reverse) from `state.key` on when the index `is_ordered`,
+    else in any order through `state.cursor` such that a key present all the while is seen exactly once. A
+    reverse walk begins strictly before `state.key` (its exclusive stop), a forward one at it. 0 with
+    `state.is_done` at the end, 0 with `state.bad_position` on failure. The caller keeps `state.key` pointing
+    at the key of the last entry it took and sets `is_started`; then the walk goes on strictly after it. Takes
+    no lock.
 `clear()`
     Empties the index and gives memory back. Write lock held, no reader running.
 """
 
 import cython
-from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index, Walk
+from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
-from cython.cimports.flash_kv.log.table_cy import Key, SegmentTable
+from cython.cimports.flash_kv.log.table_cy import SegmentTable
 from cython.cimports.libc.stdint import uint64_t
 
 HOLD_GROUP = cython.declare(uint64_t, 64)

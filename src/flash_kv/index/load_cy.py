@@ -320,7 +320,9 @@ def load_index(index: Index, table: SegmentTable, runs: list) -> LoadResult:
             run.begin()
             begun.append(run)
         # No fewer keys than the longest run has, if it holds no tombstones; splits on the way would cost the most.
-        index.expect(max([run.header.entries - min(run.header.entries, run.header.tombstones) for run in runs]))
+        index.expect(
+            max([run.header.entries - min(run.header.entries, run.header.tombstones) for run in runs])
+        )
         _load(index, cython.address(merge), runs)
         _fill_refs(table, cython.address(merge), runs)
     finally:

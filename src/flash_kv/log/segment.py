@@ -1,9 +1,9 @@
 """One segment file: made, opened, grown, sealed.
 
-Layout (docs/format.md): a header of 64 bytes, then records back to back, then, while the segment is unsealed, zeros up to
-what has been allocated. An active segment is mapped once for all it may become (`capacity`), beyond the end of the file; only
-the part below `allocated` is ever touched, and that has its blocks on disk, so a full disk is an error of `allocate`
-and never a SIGBUS.
+Layout (docs/format.md): a header of 64 bytes, then records back to back, then, while the segment is unsealed,
+zeros up to what has been allocated. An active segment is mapped once for all it may become (`capacity`),
+beyond the end of the file; only the part below `allocated` is ever touched, and that has its blocks on disk,
+so a full disk is an error of `allocate` and never a SIGBUS.
 
 Invariants: a sealed file never changes again, so it can be hard-linked; the mapping and descriptor live until `close`.
 """
@@ -58,6 +58,10 @@ class Segment:
     capacity: int
     allocated: int
     sealed_bytes: int | None = None
+    synced_bytes: int = SEGMENT_HEADER_SIZE
+    """Everything before is durable."""
+    populated: int = 0
+    """Pages before are in memory."""
     is_zeroed: bool = False
     """Zeros are written, not only blocks allocated, before records are."""
 
@@ -82,9 +86,17 @@ class Segment:
             self.system.sync_file(self.fd)
         self.allocated = end
 
-    def sync(self) -> None:
-        """Make what was written durable. OSError as the system gave it."""
-        self.system.sync_data(self.fd)
+    def sync(self, end: int) -> None:
+        """Make what was written up to `end` durable. OSError as the system gave it."""
+        if end > self.synced_bytes:
+            self.system.sync_data(self.fd)
+            self.synced_bytes = end
+
+    def populate(self, start: int, end: int) -> None:
+        """Have the pages of this range in memory and writable, so that no write waits for them one by one."""
+        if self.mapping is not None:
+            first = start // PAGE_BYTES * PAGE_BYTES
+            self.mapping.advise_populate_write(first, min(round_up(end), self.allocated) - first)
 
     def seal(self, end: int) -> None:
         """Cut the file at `end` and make it durable. OSError as the system gave it."""
@@ -194,7 +206,9 @@ def open_segment(
         size = os.fstat(fd).st_size
         segment.allocated = segment.capacity = size
         if sealed_bytes is not None and size < sealed_bytes:
-            raise CorruptionError(path, size, f"the segment was sealed at {sealed_bytes} bytes, the file ends before")
+            raise CorruptionError(
+                path, size, f"the segment was sealed at {sealed_bytes} bytes, the file ends before"
+            )
         _check_header(segment, store_id)
         if io == "mmap":
             segment.mapping = system.map(fd, segment.readable_bytes, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import shutil
@@ -156,7 +157,7 @@ def _table(latencies: list[Latency]) -> Iterator[str]:
 
 def _suggest(store: Path, example_key: str) -> None:
     path, key, program = shlex.quote(str(store)), shlex.quote(example_key), _program()
-    script = f"import flash_kv; print(len(flash_kv.open({str(store)!r})))"
+    script = f"import flash_kv; print(len(flash_kv.open({json.dumps(str(store))})))"
     click.echo("\nTry next:\n")
     for command_line in (
         f"{program} get {path} {key} | head",

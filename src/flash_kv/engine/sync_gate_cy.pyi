@@ -1,0 +1,9 @@
+from collections.abc import Callable
+from typing import final
+
+@final
+class SyncGate:
+    def __init__(self, synced: int) -> None: ...
+    @property
+    def synced_lsn(self) -> int: ...
+    def wait_for(self, lsn: int, sync: Callable[[], int]) -> bool: ...
