@@ -105,6 +105,15 @@ def test_an_existing_file_is_replaced_only_by_force(run, fill, tmp_path: Path) -
     assert out.read_bytes() == b'{"key": "k", "value": "v"}\n'
 
 
+def test_a_dump_into_a_directory_that_is_not_there_names_it(run, fill) -> None:
+    fill({b"k": b"v"})
+    outcome = run("dump", "db", "absent/out.jsonl")
+    assert (outcome.code, outcome.stderr) == (
+        2,
+        "error: absent/out.jsonl: there is no directory absent: make it first\n",
+    )
+
+
 def test_a_dump_that_fails_leaves_nothing_behind_and_what_was_there_alone(run, fill, tmp_path: Path) -> None:
     fill({b"a": b"text", b"b": b"\xff"})
     (tmp_path / "out.csv").write_bytes(b"precious")

@@ -159,6 +159,17 @@ def test_a_reader_that_goes_away_before_a_short_answer_is_written_is_no_error_ei
     assert (counting.wait(), said) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [("dump", "db"), ("get", "db", "k"), ("count", "db")])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(start: Start, fill, arguments) -> None:
+    fill({b"k": b"v"})
+    with open("/dev/full", "wb") as full:
+        writing = start(*arguments, stdout=full)
+    _, said = writing.communicate()
+    assert writing.returncode == 3
+    assert said == b"error: reading the input or writing the output: No space left on device\n"
+
+
 def test_ctrl_c_on_a_terminal_ends_with_130_and_no_traceback(start: Start) -> None:
     loading = start("load", "db", "-")
     time.sleep(0.7)

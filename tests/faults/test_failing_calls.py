@@ -60,6 +60,8 @@ def run_history(path: Path, calls: FailingCalls, io: str, index: str) -> list[st
         run.close()
     calls.system.heal()
     wrong += [(what, fault) for what, error in run.errors if (fault := _unclear(error))]
+    # Their tracebacks hold on to what was open.
+    run.errors.clear()
     try:
         with open_with(path, io=io, index=index) as db:
             wrong.append(("reopened", difference(content(db), run.model)))

@@ -1,13 +1,14 @@
-"""KeyboardInterrupt at the nth place where the interpreter would raise one.
+"""Ctrl-C at the nth place where the interpreter would handle one.
 
 CPython runs signal handlers at a few places only: on entry to a function, on a backward jump, and after a call of
-something compiled has returned. A trace function that raises exactly there reaches each of these places in turn, which
-a timer never would.
+something compiled has returned. A trace function that sends the signal exactly there reaches each of these places in turn,
+which a timer never would.
 """
 
 from __future__ import annotations
 
 import dis
+import signal
 import sys
 from types import FrameType
 from typing import Any
@@ -19,7 +20,7 @@ _NAMES = dis.opname
 
 
 class Interrupter:
-    """As a context manager: raises KeyboardInterrupt once, at the `nth` place (from 1) in this thread."""
+    """As a context manager: SIGINT once, at the `nth` place (from 1) in this, the main thread."""
 
     def __init__(self, nth: int) -> None:
         self.nth = nth
@@ -64,5 +65,5 @@ class Interrupter:
                     code = frame.f_code
                     self.place = f"{frame.f_globals['__name__']}.{code.co_qualname}:{frame.f_lineno}"
                     sys.settrace(None)
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
         return self._trace_opcode

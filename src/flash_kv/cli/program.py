@@ -162,6 +162,8 @@ def describe(error: BaseException) -> tuple[str, ExitCode]:
         case errors.FlashKVError():
             return str(error), ExitCode.STORE
         case OSError():
-            where = f"{error.filename}: " if error.filename is not None else ""
-            return f"{where}{error.strerror or error}", ExitCode.STORE
+            where = (
+                error.filename if error.filename is not None else "reading the input or writing the output"
+            )
+            return f"{where}: {error.strerror or error}", ExitCode.STORE
     return f"unexpected {type(error).__name__}: {error} (FLASH_KV_DEBUG=1 shows where)", ExitCode.STORE

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from flash_kv.engine.content import read_content
 from flash_kv.engine.moment import Moment, Part, moment_of
 from flash_kv.engine.reports import BackupReport
-from flash_kv.engine.segment_set import SegmentSet, write_hint
+from flash_kv.engine.segment_set import write_hint
 from flash_kv.engine.staging import Staging
 from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, StrPath, storage_error
 from flash_kv.log.hints_cy import build_hint
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 COPY_BYTES = 4 * 1024**2
-SEAL_WAIT_S = 0.02
 
 
 def backup(db: DB, dest: StrPath) -> BackupReport:
@@ -58,7 +57,7 @@ def backup(db: DB, dest: StrPath) -> BackupReport:
         staging.publish()
     return BackupReport(
         path=staging.dest,
-        segments=len(moment.parts),
+        segments=run.segments,
         bytes_linked=run.bytes_linked,
         bytes_copied=run.bytes_copied,
         keys=moment.keys,
@@ -74,6 +73,7 @@ class _Backup:
         self._system = db._system
         self._directory = staging.path
         self._entries: list[SegmentEntry] = []
+        self.segments = 0
         self.bytes_linked = 0
         self.bytes_copied = 0
 
@@ -84,10 +84,7 @@ class _Backup:
             return
         try:
             segments.rotate()
-            # Only what is full now: a busy writer fills the next one before this one is on the disk.
-            waiting = [one.segment.segment_id for one in list(segments.rotated)]
-            while any(segment_id in segments.unsealed for segment_id in waiting):
-                _seal_oldest(segments, waiting)
+            segments.seal_rotated()
         except (StoreFullError, StorageError):
             # A disk that is full or failing is no reason to have no backup elsewhere: what is not sealed is
             # copied. A failed sync has poisoned the store, and the next write says so.
@@ -111,6 +108,8 @@ class _Backup:
                     segments=(),
                 )
                 for part in moment.parts:
+                    if part.is_empty:
+                        continue
                     if not part.is_sealed or not self._link(part):
                         unlinked.append(part)
             for part in unlinked:
@@ -119,6 +118,7 @@ class _Backup:
 
     def finish(self) -> None:
         """Write the manifest, last: a directory without one is no store."""
+        self.segments = len(self._entries)
         entries = sorted(self._entries, key=lambda entry: entry.segment_id)
         write_manifest(self._system, self._directory, replace(self._manifest, segments=tuple(entries)))
 
@@ -205,17 +205,6 @@ class _Backup:
                 tombstones=run.tombstones,
             )
         )
-
-
-def _seal_oldest(segments: SegmentSet, waiting: list[int]) -> None:
-    """Seal the oldest of these, unless another thread is at it."""
-    if not segments._seal_lock.acquire(timeout=SEAL_WAIT_S):
-        return
-    try:
-        if segments.rotated and segments.rotated[0].segment.segment_id in waiting:
-            segments._seal(segments.rotated[0])
-    finally:
-        segments._seal_lock.release()
 
 
 def _read(db: DB, segment: Segment, offset: int, size: int) -> bytes:

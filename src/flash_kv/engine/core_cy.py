@@ -101,6 +101,10 @@ class Core:
         return self.generation != _forks
 
     def _set_state(self, bits: int, is_set: bool) -> None:
+        if self.generation != _forks:
+            # Another thread of the parent may have held the lock; the child has this one thread.
+            self.state = (self.state | bits) if is_set else (self.state & ~bits)
+            return
         lock_releasing_gil(cython.address(self.mutex))
         self.state = (self.state | bits) if is_set else (self.state & ~bits)
         pthread_mutex_unlock(cython.address(self.mutex))

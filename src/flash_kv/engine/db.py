@@ -13,6 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,7 @@ from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
+from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
 from flash_kv.log.names import segment_name
 from flash_kv.log.table_cy import SegmentTable
@@ -91,43 +93,51 @@ class DB(Store, MutableMapping[bytes, bytes]):
         self._background_error: BaseException | None = None
         self._close_lock = threading.Lock()
         self._bytes_since_sync = 0
+        self._is_let_go = False
         self._open()
 
     # -- opening and closing
 
     def _open(self) -> None:
         started = time.monotonic()
-        system, options = self._system, self._options
+        options = self._options
         self._make_directory()
-        self._lock_file = self._lock()
+        recovery.require_own(self._system, self._path, options)
+        try:
+            with SignalsHeld():
+                self._lock_file = self._lock()
+            _open_stores[id(self)] = self
+            with _named(self._path, "open"):
+                found = self._recover()
+            self._recovery = found.report(time.monotonic() - started)
+            self._set_state(READ_ONLY, options.read_only)
+            self._set_state(CLOSED, False)
+        except BaseException:
+            self._set_state(CLOSED, True)
+            self._let_go()
+            raise
+
+    def _recover(self) -> recovery.Recovery:
+        """Find what there is, settle it, load the index."""
+        system, options = self._system, self._options
         self._table = SegmentTable(options.io == "mmap")
         # A sync of pages written through the mapping costs more than twice one of pages written by pwrite (the inode's time
         # goes to the journal), so a store that syncs each commit writes its log that way and reads it through the mapping.
         is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
         self._set_up(self._table, is_written_mapped, self._write_hook)
-        try:
-            manifest = recovery.find_or_create(system, self._path, options)
-            self._segments = SegmentSet(system, self._path, options, manifest, self)
-            self._is_ordered = options.index != "hash"
-            found = recovery.recover(self._segments)
-            if options.read_only:
-                recovery.leave(self._segments, found)
-            else:
-                recovery.settle(self._segments, found)
-            self._load(found)
-        except BaseException:
-            if hasattr(self, "_segments"):
-                self._segments.close_files()
-            if self._lock_file is not None:
-                self._lock_file.release()
-            raise
+        manifest = recovery.find_or_create(system, self._path, options)
+        self._segments = SegmentSet(system, self._path, options, manifest, self)
+        self._is_ordered = options.index != "hash"
+        found = recovery.recover(self._segments)
+        if options.read_only:
+            recovery.leave(self._segments, found)
+        else:
+            recovery.settle(self._segments, found)
+        self._load(found)
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
-        self._recovery = found.report(time.monotonic() - started)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
-        self._set_state(CLOSED, False)
-        self._set_state(READ_ONLY, options.read_only)
-        _open_stores[id(self)] = self
+        return found
 
     def _make_directory(self) -> None:
         if self._path.is_dir():
@@ -176,7 +186,7 @@ class DB(Store, MutableMapping[bytes, bytes]):
     @property
     def closed(self) -> bool:
         """Whether `close` has been called."""
-        return bool(self._state() & CLOSED)
+        return bool(self._state() & CLOSED) or self._has_forked()
 
     def close(self) -> None:
         """End all work, make everything durable, write hint files, unlock. A second call does nothing.
@@ -188,25 +198,39 @@ class DB(Store, MutableMapping[bytes, bytes]):
             self._abandon()
             return
         with self._close_lock:
-            if self.closed:
+            # Not by `closed`: a close that was interrupted is finished by the next one.
+            if self._is_let_go:
                 return
             self._compactor.is_stopping = True
             self._maintenance.stop()
             with self._compactor.lock:
                 was_writable = self._state() == 0
-                self._set_state(CLOSED, True)
-                _open_stores.pop(id(self), None)
                 try:
+                    self._set_state(CLOSED, True)
                     if was_writable:
-                        self._segments.close()
+                        with _named(self._path, "close"):
+                            self._segments.close()
                 finally:
-                    self._segments.close_files()
+                    self._let_go()
+
+    def _let_go(self) -> None:
+        """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
+        with SignalsHeld(), _named(self._path, "close"):
+            try:
+                with ExitStack() as steps:
                     if self._lock_file is not None:
-                        self._lock_file.release()
+                        steps.callback(self._lock_file.release)
+                    if hasattr(self, "_segments"):
+                        steps.callback(self._segments.close_files)
+            finally:
+                self._is_let_go = True
+                _open_stores.pop(id(self), None)
 
     def _abandon(self) -> None:
-        """In a forked child: let go of the lock's descriptor, touch nothing else; the parent goes on."""
-        self._set_state(CLOSED, True)
+        """In a forked child: let go of the lock's descriptor, touch nothing else; the parent goes on.
+
+        The write lock least of all: a thread of the parent may have held it, and it does not exist here.
+        """
         if self._lock_file is not None:
             self._lock_file.abandon()
 
@@ -219,7 +243,7 @@ class DB(Store, MutableMapping[bytes, bytes]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_recovery") and not self.closed and not self._has_forked():
+        if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -257,7 +281,8 @@ class DB(Store, MutableMapping[bytes, bytes]):
         )
 
     def _make_room(self, size: int, is_delete: bool) -> None:
-        self._segments.make_room(size, is_delete)
+        with _named(self._path, "make room in"):
+            self._segments.make_room(size, is_delete)
         self._maintenance.wake()
         if len(self._segments.unsealed) > UNSEALED_MAX:
             # Writers that outrun the background help it: every unsealed segment holds a descriptor and unsynced data.
@@ -321,6 +346,8 @@ class DB(Store, MutableMapping[bytes, bytes]):
             # What was to be made ahead is made, or refused, when a write needs it.
             return
         except Exception as error:
+            if isinstance(error, OSError):
+                error = storage_error(error, path=error.filename or self._path, operation="look after")
             if self._background_error is None:
                 self._background_error = error
                 self._set_state(TROUBLED, True)
@@ -454,8 +481,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
             return self._compactor.predict()
         self._require_writable()
         self._maintenance.start()
-        self._segments.rotate()
-        self._segments.seal_rotated()
+        with _named(self._path, "compact"):
+            self._segments.rotate()
+            self._segments.seal_rotated()
         return self._compactor.run_all(progress)
 
     def check_open(self) -> None:
@@ -504,6 +532,17 @@ def open_store(
     """
     chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
     return DB(path, chosen)
+
+
+@contextmanager
+def _named(path: Path, operation: str) -> Iterator[None]:
+    """An error of the operating system leaves as one of ours, with its place; a caller's own errors as they are."""
+    try:
+        yield
+    except FlashKVError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path=error.filename or path, operation=operation) from error
 
 
 def _is_within(window: tuple[int, int] | None) -> bool:

@@ -11,6 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from flash_kv.io.signals import SignalsHeld
 from flash_kv.options import Durability
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Maintenance:
     def start(self) -> None:
         """Have the thread running."""
         if self._thread is None and not self._is_stopping:
-            with self._start_lock:
+            with SignalsHeld(), self._start_lock:
                 if self._thread is None and not self._is_stopping:
                     # A daemon: a program that never closes its store must still end. What it wrote is in the log.
                     self._thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
@@ -43,7 +44,8 @@ class Maintenance:
     def wake(self) -> None:
         """There is something to do."""
         self.start()
-        self._woken.set()
+        with SignalsHeld():
+            self._woken.set()
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the store is being closed."""
@@ -53,10 +55,10 @@ class Maintenance:
 
     def stop(self) -> None:
         """End the thread and wait for it."""
-        with self._start_lock:
+        with SignalsHeld(), self._start_lock:
             self._is_stopping = True
             thread = self._thread
-        self._woken.set()
+            self._woken.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 

@@ -27,6 +27,11 @@ class Part:
     """Where its last record ends."""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no record in it, as in one that is kept ready for later."""
+        return self.end == SEGMENT_HEADER_SIZE
+
+    @property
     def is_sealed(self) -> bool:
         """Whether the file is durable and never changes again: so it is once the manifest says so."""
         return self.entry.sealed_bytes is not None
@@ -44,8 +49,8 @@ class Moment:
 def moment_of(db: DB) -> Moment:
     """Now. Requires: space lock held, so that no segment comes or goes.
 
-    A snapshot opened before keeps what compaction retires afterwards mapped. Segments without a record are
-    left out, and so are the outputs of a compaction that is not done: its inputs count.
+    A snapshot opened before keeps mapped what compaction retires afterwards. The outputs of a compaction that
+    is not done are left out: its inputs count.
     """
     segments = db._segments
     while True:
@@ -63,7 +68,7 @@ def moment_of(db: DB) -> Moment:
             end = entry.sealed_bytes
         else:
             end = tail if segment_id == active_id else used_bytes(db, segment_id)
-        if end > SEGMENT_HEADER_SIZE:
+        if end >= SEGMENT_HEADER_SIZE:
             parts.append(Part(segment, entry, end))
     return Moment(tuple(parts), last_lsn, keys)
 

@@ -239,6 +239,9 @@ def bytes_of(key: object) -> bytes:
     if type(key) is bytes:
         return key
     try:
-        return bytes(memoryview(key))
+        view = memoryview(key)
     except TypeError:
         raise KeyTypeError(type(key).__name__) from None
+    if not view.c_contiguous:
+        raise KeyTypeError(f"non-contiguous {type(key).__name__}")
+    return bytes(view)

@@ -55,15 +55,14 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], options: O
         return list(pool.map(work, items))
 
 
-def find_or_create(system: System, directory: Path, options: Options) -> Manifest:
-    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow."""
+def require_own(system: System, directory: Path, options: Options) -> None:
+    """Raise unless `directory` holds a store, or may become one: before anything, a lock file even, is put into it."""
     try:
-        return read_manifest(system, directory)
-    except FileNotFoundError:
-        pass
+        names = system.list_directory(directory)
     except OSError as error:
-        raise storage_error(error, path=directory / MANIFEST, operation="read") from error
-    names = system.list_directory(directory)
+        raise storage_error(error, path=directory, operation="list") from error
+    if MANIFEST in names:
+        return
     known = [parse(name) for name in names]
     if any(found is not None and found.kind in ("segment", "hint") for found in known):
         raise CorruptionError(
@@ -76,6 +75,17 @@ def find_or_create(system: System, directory: Path, options: Options) -> Manifes
         raise NotAStoreError(directory, f"it holds other files, such as {foreign[0]!r}")
     if options.read_only or not options.create:
         raise StoreNotFoundError(directory)
+
+
+def find_or_create(system: System, directory: Path, options: Options) -> Manifest:
+    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow."""
+    try:
+        return read_manifest(system, directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise storage_error(error, path=directory / MANIFEST, operation="read") from error
+    require_own(system, directory, options)
     manifest = Manifest(
         store_id=system.random_bytes(16),
         hash_key=system.random_bytes(16),

@@ -38,8 +38,8 @@ from cython.cimports.libc.string import memcmp, memcpy, memset
 
 from flash_kv.errors import ClosedError
 
-CHUNK_ENTRIES = cython.declare(uint64_t, 128)
-AHEAD = cython.declare(uint64_t, 8)
+CHUNK_ENTRIES = cython.declare(uint64_t, 256)
+AHEAD = cython.declare(uint64_t, 32)
 LARGE_VALUE = cython.declare(uint64_t, 65536)
 LINE_BYTES = cython.declare(uint64_t, 64)
 

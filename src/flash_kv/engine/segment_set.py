@@ -16,6 +16,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -354,22 +356,25 @@ class SegmentSet:
         if self.options.reserve_bytes == 0:
             return
         try:
-            self.system.file_size(path)
-            return
+            # A smaller one is what a kill in the middle of this has left.
+            if self.system.file_size(path) >= self.options.reserve_bytes:
+                return
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise storage_error(error, path=path, operation="look at") from error
         try:
             fd = self.system.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            try:
+                self.system.allocate(fd, 0, self.options.reserve_bytes)
+            except OSError:
+                self.system.unlink(path)
+                raise
+            finally:
+                self.system.close(fd)
         except OSError as error:
-            raise storage_error(error, path=path, operation="create") from error
-        try:
-            self.system.allocate(fd, 0, self.options.reserve_bytes)
-        except OSError as error:
-            self.system.unlink(path)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise storage_error(error, path=path, operation="allocate") from error
-        finally:
-            self.system.close(fd)
 
     def release_reserve(self) -> bool:
         """Give the reserve's space to whoever frees more; False when it is already given."""
@@ -476,13 +481,19 @@ class SegmentSet:
     def close_files(self) -> None:
         """Unmap and close everything, whatever state it is in."""
         with self.space_lock:
-            for segment in [*self.open.values(), *(segment for segment, _ in self.retired)]:
-                segment.close()
+            closing = [*self.open.values(), *(segment for segment, _ in self.retired)]
             self.open.clear()
             self.unsealed.clear()
             self.unlisted.clear()
             self.retired.clear()
             self.spare = None
+            # All of them, also when closing one fails.
+            with ExitStack() as steps:
+                for segment in closing:
+                    # A read that runs without the GIL ends before its pages go; no other begins in a closed store.
+                    while not self.store._unregister(segment.segment_id):
+                        time.sleep(0.0005)
+                    steps.callback(segment.close)
 
 
 def entry_of(segment: Segment, run: HintRun) -> SegmentEntry:
@@ -516,6 +527,11 @@ def write_hint(system: System, directory: Path, segment_id: int, run: HintRun) -
         finally:
             system.close(fd)
         system.rename(temporary, path)
-    except BaseException:
-        system.unlink(temporary)
+    except BaseException as error:
+        try:
+            system.unlink(temporary)
+        except FileNotFoundError:
+            pass  # it was renamed, and what came after was an interrupt
+        except OSError as cleanup_error:
+            error.add_note(f"{temporary} is left behind: {cleanup_error}")
         raise

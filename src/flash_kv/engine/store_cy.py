@@ -123,6 +123,8 @@ class Store(Writes):
         self.writer.capacity = capacity
         self.writer.data = cython.NULL
         ref.used = tail
+        # It may have grown since it was registered.
+        store_release64(cython.address(ref.size), limit)
         if mapping is not None:
             mapped = mapping
             self.writer.data = mapped.data
@@ -199,6 +201,9 @@ class Store(Writes):
         return 0
 
     def close_snapshot(self, lsn):
+        if self._has_forked():
+            # Another thread of the parent may have held the lock; the child has nothing to let go of.
+            return
         lock_releasing_gil(cython.address(self.mutex))
         self.versions.close_snapshot(lsn)
         pthread_mutex_unlock(cython.address(self.mutex))

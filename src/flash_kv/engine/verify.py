@@ -190,6 +190,11 @@ class _PartCheck:
         identity = Identity(one.segment_id, db._segments.store_id, one.epoch, one.origin, part.end)
         self.segment = check_segment(db._system, db.path, identity, is_mapped=self._is_mapped)
         if self.segment.content is None and self._is_retired():
+            if part.is_empty:
+                # Closed and removed without ever having been used.
+                self.segment = Checked(identity, one.path)
+                self.hint = CheckedHint()
+                return
             self.segment = Checked(identity, one.path, _content_of(db, one))
             self.segment.run_scan(is_salvage=False)
         self.hint = CheckedHint()
@@ -248,6 +253,8 @@ def _compare_index(db: DB, moment: Moment, checks: list[_PartCheck], live_bytes:
     runs = []
     for one in checks:
         segment, end = one.part.segment, one.part.end
+        if one.part.is_empty:
+            continue
         if one.run is None:
             return []
         runs.append(one.run)
@@ -257,7 +264,7 @@ def _compare_index(db: DB, moment: Moment, checks: list[_PartCheck], live_bytes:
     except LoadError as error:
         path = db._segment_path(error.segment_id)
         return [Damage(path=path, offset=error.offset, size=0, reason="a record could not be read again")]
-    found = sum(scratch._segment_counts(one.part.segment.segment_id)["live_bytes"] for one in checks)
+    found = sum(scratch._segment_counts(run.segment_id)["live_bytes"] for run in runs)
     if db._state() & POISONED:
         # What was withdrawn from the log on the way there is no moment for.
         return []

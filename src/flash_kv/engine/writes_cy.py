@@ -170,7 +170,7 @@ class Writes(Reads):
 
     def delete(self, key) -> bool:
         """Delete `key`: True when it was there. Raises as `put`."""
-        return self.delete_one(key)
+        return self.delete_one(key) != 0
 
     def __delitem__(self, key):
         if not self.delete_one(key):

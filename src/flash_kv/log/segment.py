@@ -107,14 +107,23 @@ class Segment:
     def release_descriptor(self) -> None:
         """A sealed, mapped segment needs no descriptor: thousands of segments must not use them up."""
         if self.mapping is not None and self.fd >= 0:
-            fd, self.fd = self.fd, -1
+            self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        fd, self.fd = self.fd, -1
+        try:
             self.system.close(fd)
+        except OSError as error:
+            raise storage_error(error, path=self.path, operation="close") from error
 
     def source(self) -> Mapping | bytes:
         """The content up to `sealed_bytes` or what is allocated: the mapping, or a copy with io="file"."""
         if self.mapping is not None:
             return self.mapping
-        return self.system.read_at(self.fd, self.readable_bytes, 0)
+        try:
+            return self.system.read_at(self.fd, self.readable_bytes, 0)
+        except OSError as error:
+            raise storage_error(error, path=self.path, operation="read") from error
 
     @property
     def readable_bytes(self) -> int:
@@ -123,11 +132,12 @@ class Segment:
 
     def close(self) -> None:
         """Unmap and close. Nothing may read from it any more."""
-        if self.mapping is not None:
-            self.mapping.close()
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            self.system.close(fd)
+        try:
+            if self.mapping is not None:
+                self.mapping.close()
+        finally:
+            if self.fd >= 0:
+                self._close_descriptor()
 
 
 def create_segment(

@@ -111,6 +111,8 @@ def _new_file(dest: Path, *, force: bool) -> Iterator[BinaryIO]:
             return
         if not force:
             raise Failure(f"{dest} is there already: choose another name or add --force", ExitCode.USAGE)
+    if not dest.absolute().parent.is_dir():
+        raise Failure(f"{dest}: there is no directory {dest.parent}: make it first", ExitCode.USAGE)
     temporary = dest.with_name(f".{dest.name}.{os.getpid()}.part")
     try:
         with open(temporary, "xb", buffering=BUFFER_BYTES) as stream:
