@@ -343,4 +343,4 @@ class TestOrderedWalks:
         probe = TimedProbe(kind)
         probe.prepare_many(100_000, 16, True, "ascending")
         probe.time_upserts(0, 100_000)
-        assert probe.memory_bytes() / 100_000 < 19
+        assert probe.memory_bytes() / 100_000 < 20

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from flash_kv.engine.content import read_content
 from flash_kv.engine.moment import Moment, Part, moment_of
 from flash_kv.engine.reports import BackupReport
-from flash_kv.engine.segment_set import write_hint
 from flash_kv.engine.staging import Staging
 from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, StrPath, storage_error
+from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import build_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, write_manifest
 from flash_kv.log.names import hint_name

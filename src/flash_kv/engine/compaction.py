@@ -1,12 +1,12 @@
 """Compaction: give the space of dead records back, segment by segment, while reads and writes go on.
 
-A job takes sealed segments whose live records together fill at most one new segment, copies those records (move_cy.py, without
-the GIL), makes the copies durable, and puts them in the place of the inputs by one manifest replace; then the inputs are
-unlinked. So the extra disk space needed is about one segment, and a crash at any moment leaves either the inputs or the
-outputs, both complete.
+A job takes sealed segments whose live records together fill at most one new segment, copies those records
+(move_cy.py, without the GIL), makes the copies durable, and puts them in the place of the inputs by one
+manifest replace; then the inputs are unlinked. So the extra disk space needed is about one segment, and a
+crash at any moment leaves either the inputs or the outputs, both complete.
 
-Durability: what makes a record dead must be durable before the record is dropped, or a power cut could lose both; so the log is
-synced before a job is installed.
+Durability: what makes a record dead must be durable before the record is dropped, or a power cut could lose
+both; so the log is synced before a job is installed.
 
 A job that cannot finish (cancelled, disk full, damage found) keeps all its inputs: the copies made so far are
 installed beside them, because the index points to them, and the next job gains what this one did not.
@@ -129,7 +129,7 @@ def choose_by_policy(db: DB) -> list[Candidate]:
 
 
 def _holding_back_tombstones(found: list[Candidate], floor: int, ratio: float) -> list[Candidate]:
-    """The oldest segment with dead values, when the tombstones it keeps alive have become a large share of the store."""
+    """The oldest segment with dead values, when the tombstones it keeps alive are a large share of the store."""
     held = sum(one.tombstone_bytes for one in found if one.max_lsn >= floor)
     total = sum(one.used - SEGMENT_HEADER_SIZE for one in found)
     if total == 0 or held < ratio * total:
@@ -209,7 +209,7 @@ class Compactor:
             self.bytes_reclaimed += max(report.bytes_reclaimed, 0)
             self._db._segments.release_retired()
             with self._db._segments.space_lock:
-                self._db._segments.keep_reserve()
+                self._db._segments.reserve.keep()
         return report
 
 
@@ -253,7 +253,9 @@ class Run:
 
     def _move(self, mover: move_cy.Mover, one: Candidate, outputs: list[Segment]) -> None:
         segment = one.segment
-        mover.set_input(segment.segment_id, segment.epoch, self._segments.store_id, segment.source(), one.used)
+        mover.set_input(
+            segment.segment_id, segment.epoch, self._segments.store_id, segment.source(), one.used
+        )
         done = self._bytes_done
         while True:
             started = time.monotonic()
@@ -267,13 +269,15 @@ class Run:
                 raise CorruptionError(
                     segment.path,
                     mover.input_offset,
-                    "a record is damaged; the segment is left as it is. verify() lists all damage, repair() salvages the rest",
+                    "a record is damaged; the segment is left as it is",
                 )
             elif outcome == move_cy.FAILED_WRITE:
                 path = outputs[-1].path
                 raise storage_error(OSError(mover.errno, "write failed"), path=path, operation="write")
             elif outcome == move_cy.FAILED_READ:
-                raise CorruptionError(segment.path, mover.input_offset, "the index could not be read for this record")
+                raise CorruptionError(
+                    segment.path, mover.input_offset, "the index could not be read for this record"
+                )
             elif outcome == move_cy.FAILED_MEMORY:
                 raise MemoryError("no memory for compaction")
             self._report_progress(mover)
@@ -290,7 +294,7 @@ class Run:
             try:
                 self._grow_output(mover, outputs, wanted)
             except StoreFullError:
-                if not self._segments.release_reserve():
+                if not self._segments.reserve.release():
                     raise
                 self._grow_output(mover, outputs, wanted)
 
@@ -303,7 +307,9 @@ class Run:
             return
         segment = self._segments.create("compaction", SEGMENT_HEADER_SIZE + wanted)
         outputs.append(segment)
-        mover.set_output(segment.segment_id, segment.mapping, segment.fd, SEGMENT_HEADER_SIZE, segment.allocated)
+        mover.set_output(
+            segment.segment_id, segment.mapping, segment.fd, SEGMENT_HEADER_SIZE, segment.allocated
+        )
 
     def _report_progress(self, mover: move_cy.Mover) -> None:
         if self._db._compactor.is_stopping:
@@ -334,11 +340,12 @@ class Run:
         sealed = segments.adopt(outputs)
         self._segments_written += len(sealed)
         if inputs:
-            self._bytes_after += sum(segment.readable_bytes for segment, _ in sealed)
+            self._bytes_after += sum(segment.readable_bytes for segment in sealed)
         if not sealed and not inputs:
             return
         self._db._sync_for_compaction()
         segments.install(sealed, [one.segment for one in inputs])
+        self._db._maintenance.wake()
 
     def report(self, duration_s: float, is_cancelled: bool) -> CompactionReport:
         """What the finished jobs did."""

@@ -5,8 +5,8 @@ index. Classes build on each other: `Core` here, `Reads` (reads_cy.py), `Writes`
 (store_cy.py), and `DB` (db.py), which adds policy: opening, making room, syncs, compaction.
 
 Lock order: the space lock (segment_set.py), then the sync lock (durability.py), then the write lock (`mutex`
-here). While the write lock is held no Python code runs and nothing is waited for, so it is held for microseconds and can
-be taken with or without the GIL; the GIL is never held while waiting for it.
+here). While the write lock is held no Python code runs and nothing is waited for, so it is held for
+microseconds and can be taken with or without the GIL; the GIL is never held while waiting for it.
 
 Invariants: log and index change together under the write lock; memory is reserved before a record is published,
 and a record whose key cannot be indexed is unpublished again; segments are unmapped only under the GIL, so a read
@@ -71,6 +71,7 @@ def _count_fork() -> cython.void:
 pthread_atfork(cython.NULL, cython.NULL, _count_fork)
 
 
+@cython.no_gc_clear
 @cython.cclass
 class Core:
     """State and critical section of a store."""

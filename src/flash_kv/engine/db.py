@@ -1,30 +1,28 @@
 """`DB`: an open store as a mutable mapping of bytes to bytes, and `open`, which makes one.
 
-The hot path is compiled (store_cy.py and below); here is policy: what an open does, how room is made, when to sync, what the
-background thread does, how all of it ends.
+The hot path is compiled (store_cy.py and below); here is policy: what an open does, how room is made, when to
+sync, what the background thread does, how all of it ends.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flash_kv.engine import recovery, scan_cy
+from flash_kv.engine import open_stores, recovery
 from flash_kv.engine.backup import backup
 from flash_kv.engine.batch import WriteBatch
-from flash_kv.engine.batch_cy import BatchBuffer
 from flash_kv.engine.compaction import Compactor
+from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.maintenance import Maintenance
+from flash_kv.engine.maintenance import Maintenance, is_within
 from flash_kv.engine.reports import (
     BackupReport,
     CompactionProgress,
@@ -35,9 +33,8 @@ from flash_kv.engine.reports import (
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.engine.snapshot import Snapshot
 from flash_kv.engine.stats import gather
-from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED, Store
+from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
-from flash_kv.engine.views import Bound, ItemsView, KeysView, Range, ValuesView, scan
 from flash_kv.errors import (
     ClosedError,
     FlashKVError,
@@ -66,11 +63,8 @@ TRIM_STEP = 256
 
 INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
 
-# By id: a mapping compares by content and has no hash.
-_open_stores: weakref.WeakValueDictionary[int, DB] = weakref.WeakValueDictionary()
 
-
-class DB(Store, MutableMapping[bytes, bytes]):
+class DB(DictMethods):
     """An open store: a mutable mapping of bytes to bytes, for any number of threads, and a context manager.
 
     Keys and values are bytes-like, `str` is encoded as UTF-8, what is read is `bytes`. With an ordered index keys are
@@ -106,7 +100,7 @@ class DB(Store, MutableMapping[bytes, bytes]):
         try:
             with SignalsHeld():
                 self._lock_file = self._lock()
-            _open_stores[id(self)] = self
+            open_stores.add(self)
             with _named(self._path, "open"):
                 found = self._recover()
             self._recovery = found.report(time.monotonic() - started)
@@ -121,8 +115,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
         """Find what there is, settle it, load the index."""
         system, options = self._system, self._options
         self._table = SegmentTable(options.io == "mmap")
-        # A sync of pages written through the mapping costs more than twice one of pages written by pwrite (the inode's time
-        # goes to the journal), so a store that syncs each commit writes its log that way and reads it through the mapping.
+        # A sync of pages written through the mapping costs more than twice one of pages written by pwrite
+        # (the inode's time goes to the journal), so a store that syncs each commit writes its log that way
+        # and reads it through the mapping.
         is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
         self._set_up(self._table, is_written_mapped, self._write_hook)
         manifest = recovery.find_or_create(system, self._path, options)
@@ -224,7 +219,7 @@ class DB(Store, MutableMapping[bytes, bytes]):
                         steps.callback(self._segments.close_files)
             finally:
                 self._is_let_go = True
-                _open_stores.pop(id(self), None)
+                open_stores.remove(self)
 
     def _abandon(self) -> None:
         """In a forked child: let go of the lock's descriptor, touch nothing else; the parent goes on.
@@ -244,8 +239,12 @@ class DB(Store, MutableMapping[bytes, bytes]):
 
     def __del__(self) -> None:
         if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                # Also where warnings are errors; and a signal's exception would end here unseen, the store half closed.
+                with SignalsHeld():
+                    self.close()
 
     def __repr__(self) -> str:
         return f"<flash_kv.DB {str(self._path)!r}, {'closed' if self.closed else 'open'}>"
@@ -270,7 +269,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
             if error is not None:
                 raise error
         if is_write and state & POISONED:
-            raise PoisonedError(self._path, self._syncs.cause or OSError(5, "a write could not be taken back"))
+            raise PoisonedError(
+                self._path, self._syncs.cause or OSError(5, "a write could not be taken back")
+            )
 
     def _segment_path(self, segment_id: int) -> Path:
         return self._path / segment_name(segment_id)
@@ -288,7 +289,9 @@ class DB(Store, MutableMapping[bytes, bytes]):
             # Writers that outrun the background help it: every unsealed segment holds a descriptor and unsynced data.
             self._segments.seal_rotated()
 
-    def _after_commit(self, segment_id: int, offset: int, size: int, lsn: int, durability: Durability | None) -> None:
+    def _after_commit(
+        self, segment_id: int, offset: int, size: int, lsn: int, durability: Durability | None
+    ) -> None:
         """Keep the promise of `durability`, the store's by default, for a commit that is in the log."""
         wanted = durability or self._durability
         if wanted.kind == "bytes":
@@ -335,17 +338,18 @@ class DB(Store, MutableMapping[bytes, bytes]):
             self._segments.grow_ahead()
             self._segments.prepare_spare()
             self._segments.seal_rotated()
+            self._segments.write_missing_hints()
             self._trim_versions()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:
                 self._segments.release_retired()
-                if self._options.compaction == "auto" and _is_within(self._options.compaction_window):
+                if self._options.compaction == "auto" and is_within(self._options.compaction_window):
                     self._compactor.run_policy()
         except StoreFullError:
             # What was to be made ahead is made, or refused, when a write needs it.
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
             if isinstance(error, OSError):
                 error = storage_error(error, path=error.filename or self._path, operation="look after")
             if self._background_error is None:
@@ -373,74 +377,6 @@ class DB(Store, MutableMapping[bytes, bytes]):
         end = self._log_end()[4]
         if end > self._syncs.synced_lsn:
             self._syncs.wait_for(end)
-
-    # -- the mapping
-
-    def __iter__(self) -> Iterator[bytes]:
-        return scan(self, None, scan_cy.KEYS, Range(None, None, None), False)
-
-    def __reversed__(self) -> Iterator[bytes]:
-        return scan(self, None, scan_cy.KEYS, Range(None, None, None), True)
-
-    def keys(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> KeysView:
-        """A view of the keys: all, those with a prefix, or from `start` (included) to `stop` (not included).
-
-        `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
-        """
-        return KeysView(self, None, prefix, start, stop, reverse)
-
-    def values(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ValuesView:
-        """A view of the values, in the order of their keys; bounds as in `keys`."""
-        return ValuesView(self, None, prefix, start, stop, reverse)
-
-    def items(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ItemsView:
-        """A view of the (key, value) pairs; bounds as in `keys`."""
-        return ItemsView(self, None, prefix, start, stop, reverse)
-
-    def popitem(self) -> tuple[bytes, bytes]:
-        """Delete and return one pair: that of the greatest key with an ordered index, any one without. KeyError when empty."""
-        while True:
-            chosen = scan(self, None, scan_cy.KEYS, Range(None, None, None), self._is_ordered)
-            key = next(chosen, None)
-            if key is None:
-                raise KeyError("popitem(): the store is empty")
-            value = self.pop(key, None)
-            if value is not None:
-                return key, value
-
-    def update(self, other: Any = (), /, **pairs: Any) -> None:
-        """Store all pairs of a mapping or an iterable, and the keywords, as one batch: all of them or none."""
-        batch = self.batch()
-        if isinstance(other, Mapping):
-            batch.put_many(other)
-        elif hasattr(other, "keys"):
-            batch.put_many((key, other[key]) for key in other.keys())
-        else:
-            batch.put_many(other)
-        batch.put_many(pairs)
-        batch.commit()
-
-    def __ior__(self, other: Any) -> DB:
-        self.update(other)
-        return self
-
-    def clear(self) -> None:
-        """Delete every key, as one commit."""
-        self.delete_range()
-
-    def delete_range(self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None) -> int:
-        """Delete the keys with a prefix, or from `start` (included) to `stop` (not included), as one commit; how many.
-
-        Without a bound: every key. It deletes what is there at its beginning; a key stored meanwhile stays.
-        """
-        keys = scan(self, None, scan_cy.KEYS, Range(prefix, start, stop), False)
-        return self.delete_many(keys)
 
     # -- batches, snapshots, durability
 
@@ -494,8 +430,8 @@ class DB(Store, MutableMapping[bytes, bytes]):
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy the store as it is now to the new directory `dest`, which then opens as a store.
 
-        Segments are hard-linked where `dest` is on the same file system, else copied. Writers go on. `dest` appears whole
-        or not at all.
+        Segments are hard-linked where `dest` is on the same file system, else copied. Writers go on. `dest`
+        appears whole or not at all.
         """
         self.check_open()
         return backup(self, dest)
@@ -543,28 +479,3 @@ def _named(path: Path, operation: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(error, path=error.filename or path, operation=operation) from error
-
-
-def _is_within(window: tuple[int, int] | None) -> bool:
-    """Is it now between these hours?"""
-    if window is None:
-        return True
-    start, end = window
-    hour = time.localtime().tm_hour
-    return start <= hour < end if start < end else hour >= start or hour < end
-
-
-def _close_all() -> None:
-    for db in list(_open_stores.values()):
-        db.close()
-
-
-def _abandon_all() -> None:
-    """In a forked child: the parent keeps its stores and their locks."""
-    for db in list(_open_stores.values()):
-        db._abandon()
-    _open_stores.clear()
-
-
-atexit.register(_close_all)
-os.register_at_fork(after_in_child=_abandon_all)

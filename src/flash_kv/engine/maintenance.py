@@ -80,3 +80,12 @@ def _run(maintenance: Maintenance) -> None:
             next_look = now + maintenance._compaction_s
         db._maintain(is_sync_due, is_look_due)
         del db
+
+
+def is_within(window: tuple[int, int] | None) -> bool:
+    """Is it now between these hours?"""
+    if window is None:
+        return True
+    start, end = window
+    hour = time.localtime().tm_hour
+    return start <= hour < end if start < end else hour >= start or hour < end

@@ -265,18 +265,19 @@ class Mover:
                 is_live = self.store.index.replace(
                     self.moved[i].key, self.moved[i].source, self.moved[i].target
                 )
-                if not is_live and self.store.versions.pending_count != 0:
-                    entry = self.store.index.find(self.moved[i].key)
-                    node = entry & ~ENTRY_VERSIONED
-                    if (
-                        entry != ENTRY_ERROR
-                        and entry & ENTRY_VERSIONED
-                        and self.store.versions.nodes[node].position == self.moved[i].source
-                    ):
-                        store_release64(
-                            cython.address(self.store.versions.nodes[node].position), self.moved[i].target
-                        )
-                        is_live = True
+            if not is_live and self.store.versions.pending_count != 0:
+                # The head of a chain, be it a tombstone: a snapshot may read it when its old segment has gone.
+                entry = self.store.index.find(self.moved[i].key)
+                node = entry & ~ENTRY_VERSIONED
+                if (
+                    entry != ENTRY_ERROR
+                    and entry & ENTRY_VERSIONED
+                    and self.store.versions.nodes[node].position == self.moved[i].source
+                ):
+                    store_release64(
+                        cython.address(self.store.versions.nodes[node].position), self.moved[i].target
+                    )
+                    is_live = True
             self.count_moved(cython.address(self.moved[i]), is_live)
         pthread_mutex_unlock(cython.address(self.store.mutex))
 

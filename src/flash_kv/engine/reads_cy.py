@@ -169,7 +169,7 @@ class Reads(Core):
         return CorruptionError(
             path,
             offset_of(position),
-            "the checksum of a record does not hold; run verify() for all damage, repair() to salvage the rest",
+            "the checksum of a record does not hold",
         )
 
     def get_many(self, keys) -> list:

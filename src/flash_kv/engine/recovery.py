@@ -68,7 +68,7 @@ def require_own(system: System, directory: Path, options: Options) -> None:
         raise CorruptionError(
             directory / MANIFEST,
             0,
-            "the manifest is missing but there are segments; salvage them with repair()",
+            "the manifest is missing but there are segments",
         )
     foreign = sorted(name for name, found in zip(names, known, strict=True) if found is None)
     if foreign:
@@ -252,9 +252,7 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
         if error.errno:
             failure = OSError(error.errno, os.strerror(error.errno))
             raise storage_error(failure, path=path, operation="read") from error
-        raise CorruptionError(
-            path, error.offset, "a record is damaged; repair() salvages the rest"
-        ) from error
+        raise CorruptionError(path, error.offset, "a record is damaged") from error
 
 
 def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
@@ -298,8 +296,7 @@ def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
         raise CorruptionError(
             lost.segment.path,
             lost.end,
-            f"records up to LSN {durable} were durable, but the log can be read up to {found.last_lsn} only; "
-            "verify() lists the damage, repair() salvages the rest",
+            f"records up to LSN {durable} were durable, but the log can be read up to {found.last_lsn} only",
         )
 
 
@@ -375,5 +372,5 @@ def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> No
         raise CorruptionError(
             path,
             0,
-            "a segment with records is missing from the manifest, which must be an older copy; use repair()",
+            "a segment with records is missing from the manifest, which must be an older copy",
         )

@@ -48,6 +48,7 @@ VALUES = YIELD_VALUES
 ITEMS = YIELD_ITEMS
 
 
+@cython.no_gc_clear
 @cython.cclass
 class SnapshotCore:
     """The compiled part of a `Snapshot`."""

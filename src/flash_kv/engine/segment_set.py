@@ -7,25 +7,26 @@ Owns the manifest and every open `Segment`. A segment's life: created (listed in
 Lock order: the seal lock (one sealing at a time), then `space_lock` (guards everything here) or the sync lock
 (durability.py), never one inside the other, then the write lock.
 
-Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged record is found;
-a file is removed only after a manifest without it is durable.
+Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged
+record is found; a file is removed only after a manifest without it is durable.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flash_kv.errors import CorruptionError, StorageError, StoreFullError, storage_error
+from flash_kv.engine.reserve import Reserve
+from flash_kv.errors import CorruptionError, FlashKVError, StorageError, StoreFullError, storage_error
 from flash_kv.io.system import System
+from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import HintRun, build_hint
 from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import RESERVE, SEGMENT_ID_MAX, hint_name, temporary_name
+from flash_kv.log.names import SEGMENT_ID_MAX, hint_name
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.scan_cy import scan_segment
 from flash_kv.log.segment import Segment, create_segment
@@ -41,11 +42,14 @@ POPULATE_BYTES = 1024**2
 class SegmentSet:
     """All segments of one store and their manifest."""
 
-    def __init__(self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB) -> None:
+    def __init__(
+        self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB
+    ) -> None:
         self.system = system
         self.directory = directory
         self.options = options
         self.store = store
+        self.reserve = Reserve(system, directory, options.reserve_bytes)
         self.store_id = manifest.store_id
         self.hash_key = manifest.hash_key
         self.epoch = manifest.epoch
@@ -56,6 +60,8 @@ class SegmentSet:
         self.unsealed: dict[int, Segment] = {}
         # Outputs of compactions that the manifest does not list yet; the index may point into them.
         self.unlisted: dict[int, Segment] = {}
+        # Outputs whose hint file is still to be written.
+        self.hintless: dict[int, Segment] = {}
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
@@ -161,13 +167,20 @@ class SegmentSet:
         try:
             self.write_manifest()
         except BaseException:
-            # The manifest on disk may be the new one already: then the file has to stay until the next one.
-            del self.entries[segment.segment_id]
-            if all(entry.segment_id != segment.segment_id for entry in read_manifest(self.system, self.directory).segments):
+            # The manifest on disk may be the new one already. Then the file stays: as one that is full but empty it
+            # goes with the next sealing, once a manifest without it is durable.
+            self.entries.pop(segment.segment_id, None)
+            if not self._may_be_listed(segment.segment_id):
                 self.discard(segment)
-            else:
-                self.forget(segment)
             raise
+
+    def _may_be_listed(self, segment_id: int) -> bool:
+        """Does the manifest on disk list this segment? True also when that cannot be told."""
+        try:
+            manifest = read_manifest(self.system, self.directory)
+        except (OSError, FlashKVError):
+            return True
+        return any(entry.segment_id == segment_id for entry in manifest.segments)
 
     def discard(self, segment: Segment) -> None:
         """Forget and remove a segment without a record. Requires: space lock held."""
@@ -191,7 +204,7 @@ class SegmentSet:
                 self._make_room(size)
             except StoreFullError:
                 # What frees space may use what was set aside for it.
-                if not is_delete or not self.release_reserve():
+                if not is_delete or not self.reserve.release():
                     raise
                 self._make_room(size)
 
@@ -215,7 +228,7 @@ class SegmentSet:
         if segment is None:
             segment = self.create("writer", wanted)
             self.list_unsealed(segment)
-            self.keep_reserve()
+            self.reserve.keep()
         elif segment.allocated < wanted:
             try:
                 segment.grow(wanted)
@@ -303,14 +316,9 @@ class SegmentSet:
     def _drop_empty(self, segment: Segment) -> None:
         """Take a segment without a record out of the manifest, then off the disk."""
         with self.space_lock:
-            entry = self.entries.pop(segment.segment_id, None)
-            try:
-                if entry is not None:
-                    self.write_manifest()
-            except BaseException:
-                if entry is not None:
-                    self.entries[segment.segment_id] = entry
-                raise
+            # Written also when it is not listed here any more: the manifest on disk may be an older one.
+            self.entries.pop(segment.segment_id, None)
+            self.write_manifest()
             self.discard(segment)
 
     def seal_file(self, segment: Segment, end: int) -> None:
@@ -348,69 +356,47 @@ class SegmentSet:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise storage_error(error, path=self.directory, operation="write a hint file in") from error
 
-    # -- the reserve
-
-    def keep_reserve(self) -> None:
-        """Have the reserve file allocated. A disk too full for it has none; deletes then need free space."""
-        path = self.directory / RESERVE
-        if self.options.reserve_bytes == 0:
-            return
-        try:
-            # A smaller one is what a kill in the middle of this has left.
-            if self.system.file_size(path) >= self.options.reserve_bytes:
-                return
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise storage_error(error, path=path, operation="look at") from error
-        try:
-            fd = self.system.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-            try:
-                self.system.allocate(fd, 0, self.options.reserve_bytes)
-            except OSError:
-                self.system.unlink(path)
-                raise
-            finally:
-                self.system.close(fd)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise storage_error(error, path=path, operation="allocate") from error
-
-    def release_reserve(self) -> bool:
-        """Give the reserve's space to whoever frees more; False when it is already given."""
-        try:
-            self.system.unlink(self.directory / RESERVE)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise storage_error(error, path=self.directory / RESERVE, operation="unlink") from error
-        return True
-
     # -- compaction
 
-    def install(self, outputs: list[tuple[Segment, HintRun]], inputs: list[Segment]) -> None:
+    def install(self, outputs: list[Segment], inputs: list[Segment]) -> None:
         """Make sealed outputs stand for `inputs`: one replaced manifest, then the inputs are unlinked."""
         with self.space_lock:
             # Requires: every output the index points into is among these or listed already (`adopt`).
-            for segment, run in outputs:
-                self.entries[segment.segment_id] = entry_of(segment, run)
-            removed = {segment.segment_id: self.entries.pop(segment.segment_id) for segment in inputs}
+            added = {}
+            for segment in outputs:
+                counts = self.store._segment_counts(segment.segment_id)
+                added[segment.segment_id] = SegmentEntry(
+                    segment_id=segment.segment_id,
+                    epoch=segment.epoch,
+                    origin=segment.origin,
+                    sealed_bytes=segment.sealed_bytes,
+                    min_lsn=counts["min_lsn"],
+                    max_lsn=counts["max_lsn"],
+                    records=counts["value_records"] + counts["tombstones"],
+                    tombstones=counts["tombstones"],
+                )
+            removed = {segment.segment_id: self.entries[segment.segment_id] for segment in inputs}
+            kept = {number: entry for number, entry in self.entries.items() if number not in removed}
+            # In one step: a manifest with some of the inputs could lack the tombstone for a value in the others.
+            self.entries = kept | added
             try:
                 self.write_manifest()
             except BaseException:
                 # The outputs stay listed for the next manifest: the index already points into them.
-                self.entries.update(removed)
+                self.entries = kept | added | removed
                 raise
-            for segment, _ in outputs:
+            for segment in outputs:
+                self.hintless[segment.segment_id] = segment
                 self.unlisted.pop(segment.segment_id, None)
             retired_at = self.store._log_end()[4]
             for segment in inputs:
+                self.hintless.pop(segment.segment_id, None)
                 self.open.pop(segment.segment_id)
                 self.retired.append((segment, retired_at))
                 self._unlink(segment)
 
-    def adopt(self, outputs: list[Segment]) -> list[tuple[Segment, HintRun]]:
-        """Make outputs durable and write their hints, for `install`; empty ones go."""
+    def adopt(self, outputs: list[Segment]) -> list[Segment]:
+        """Make outputs durable, for `install`; empty ones go."""
         sealed = []
         for segment in outputs:
             end = self.store._segment_counts(segment.segment_id)["used"]
@@ -419,9 +405,26 @@ class SegmentSet:
                     self.discard(segment)
                 continue
             self.seal_file(segment, end)
-            sealed.append((segment, self.make_hint(segment, is_ordered=False)))
             segment.release_descriptor()
+            sealed.append(segment)
         return sealed
+
+    def write_missing_hints(self) -> None:
+        """Write the hint files of compaction's outputs: they only save time, so nothing waits for them."""
+        for segment_id in list(self.hintless):
+            segment = self.hintless.get(segment_id)
+            if segment is None or not self.store._pin(segment_id):
+                self.hintless.pop(segment_id, None)
+                continue
+            try:
+                self.make_hint(segment, is_ordered=False)
+            finally:
+                self.store._unpin(segment_id)
+            self.hintless.pop(segment_id, None)
+            with self.space_lock:
+                if segment_id not in self.entries:
+                    # Compacted away meanwhile.
+                    self._unlink(segment)
 
     def _unlink(self, segment: Segment) -> None:
         for path in (segment.path, self.directory / hint_name(segment.segment_id)):
@@ -466,13 +469,14 @@ class SegmentSet:
             self._close()
         except StoreFullError:
             # Closing needs room for a manifest only.
-            if not self.release_reserve():
+            if not self.reserve.release():
                 raise
             self._close()
 
     def _close(self) -> None:
         self.rotate()
         self.seal_rotated()
+        self.write_missing_hints()
         with self.space_lock:
             if self.spare is not None:
                 self._drop_empty(self.spare)
@@ -485,6 +489,7 @@ class SegmentSet:
             self.open.clear()
             self.unsealed.clear()
             self.unlisted.clear()
+            self.hintless.clear()
             self.retired.clear()
             self.spare = None
             # All of them, also when closing one fails.
@@ -510,28 +515,3 @@ def entry_of(segment: Segment, run: HintRun) -> SegmentEntry:
         records=run.value_records + run.tombstones,
         tombstones=run.tombstones,
     )
-
-
-def write_hint(system: System, directory: Path, segment_id: int, run: HintRun) -> None:
-    """Write a hint file: whole under a temporary name, then renamed. OSError leaves nothing behind."""
-    path = directory / hint_name(segment_id)
-    temporary = directory / temporary_name(path.name)
-    fd = system.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
-    try:
-        try:
-            offset = 0
-            for chunk in run.chunks():
-                system.write_at(fd, chunk, offset)
-                offset += len(chunk)
-            system.sync_file(fd)
-        finally:
-            system.close(fd)
-        system.rename(temporary, path)
-    except BaseException as error:
-        try:
-            system.unlink(temporary)
-        except FileNotFoundError:
-            pass  # it was renamed, and what came after was an interrupt
-        except OSError as cleanup_error:
-            error.add_note(f"{temporary} is left behind: {cleanup_error}")
-        raise

@@ -10,7 +10,7 @@ from cython.cimports.flash_kv.engine.versions_cy import VersionChains
 from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.siphash import siphash13
-from cython.cimports.flash_kv.intrinsics import load_acquire64, store_release64
+from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, store_release64
 from cython.cimports.flash_kv.io.mapping_cy import Mapping
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
@@ -91,6 +91,18 @@ class Store(Writes):
         self.table.owners.pop(segment_id, None)
         return True
 
+    def _pin(self, segment_id: int) -> bool:
+        """Keep a segment readable until `_unpin`; False when it is gone already."""
+        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
+        if ref == cython.NULL or ref.size == 0:
+            return False
+        add_atomic64(cython.address(ref.pins), 1)
+        return True
+
+    def _unpin(self, segment_id: int) -> None:
+        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
+        add_atomic64(cython.address(ref.pins), cython.cast(uint64_t, -1))
+
     def _segment_counts(self, segment_id: int) -> dict:
         """The counters of one segment."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
@@ -109,7 +121,9 @@ class Store(Writes):
 
     # -- the active segment
 
-    def _activate(self, segment_id: int, mapping: object, fd: int, tail: int, limit: int, capacity: int) -> None:
+    def _activate(
+        self, segment_id: int, mapping: object, fd: int, tail: int, limit: int, capacity: int
+    ) -> None:
         """Append to this registered segment from now on."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         mapped: Mapping

@@ -1,8 +1,8 @@
 """Group commit: of all who wait for their commits to be durable, one syncs and the others are served by it.
 
-The first to come leads. Where the last sync served several, the leader gives the others a moment to commit first, less than
-a sync takes, so that one sync serves them all again. Compiled, because no exception (KeyboardInterrupt) can then come between
-becoming the leader and ceasing to be it.
+The first to come leads. Where the last sync served several, the leader gives the others a moment to commit
+first, less than a sync takes, so that one sync serves them all again. Compiled, because no exception
+(KeyboardInterrupt) can then come between becoming the leader and ceasing to be it.
 """
 
 import cython
@@ -46,7 +46,7 @@ class SyncGate:
         return self.synced
 
     def wait_for(self, lsn: int, sync: object) -> bool:
-        """Back when everything up to `lsn` is durable (True) or a sync has failed (False); what `sync` raises is passed on."""
+        """True: everything up to `lsn` is durable. False: a sync has failed. What `sync` raises is passed on."""
         wanted: uint64_t = lsn
         reached: uint64_t = 0
         leads: cython.bint

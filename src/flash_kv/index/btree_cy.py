@@ -41,12 +41,13 @@ from cython.cimports.flash_kv.index.btree_node import (
     head_of,
     insert_slot,
     node_at,
+    prefetch_child,
     prefetch_hints,
     prefetch_lines,
     remove_slot,
     upper_bound,
 )
-from cython.cimports.flash_kv.index.btree_reader_cy import BTreeReader
+from cython.cimports.flash_kv.index.btree_reader_cy import BTreeReader, mix_key
 from cython.cimports.flash_kv.index.btree_split_cy import split_leaf
 from cython.cimports.flash_kv.intrinsics import fence_release, store_release64, unlikely
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR
@@ -72,6 +73,7 @@ class BTreeIndex(BTreeReader):
         level: uint32_t = tree.height - 1
         number: uint32_t = tree.root
         node: cython.pointer(Node) = node_at(self.base, number)
+        parent: cython.pointer(Node)
         slot: uint32_t
         path.height = tree.height
         path.nodes[level] = number
@@ -80,8 +82,12 @@ class BTreeIndex(BTreeReader):
             slot = route(tree, self.blobs, node, key)
             path.slots[level] = slot
             number = child_of(node, slot)
+            parent = node
             node = node_at(self.base, number)
-            prefetch_hints(node)
+            if level == 2:
+                prefetch_child(parent, slot, head_of(key.data, key.size, parent.skip), node)
+            else:
+                prefetch_hints(node)
             if level == 1:
                 prefetch_lines(node, 2, 15)
             level -= 1
@@ -145,11 +151,17 @@ class BTreeIndex(BTreeReader):
         path: Path
         leaf: cython.pointer(Node)
         slot: uint32_t = 0
-        old: uint64_t
+        old: uint64_t = 0
+        mixed: uint64_t
         result: SeekResult
         self.store.key_size_max = max(self.store.key_size_max, key.size)
         if self._append(key, entry):
             return 0
+        mixed = mix_key(key)
+        leaf = self.recall(key, mixed, cython.address(slot), cython.address(old))
+        if leaf != cython.NULL:
+            store_release64(cython.address(leaf.slots[slot].value), entry)
+            return old
         if self.tree.height == 0 and not self._plant():
             key.error = ENOMEM
             key.bad_position = 0
@@ -163,6 +175,7 @@ class BTreeIndex(BTreeReader):
             if result == SEEK_FOUND:
                 old = leaf.slots[slot].value
                 store_release64(cython.address(leaf.slots[slot].value), entry)
+                self.remember(mixed, leaf, leaf.version, slot)
                 return old
             if leaf.count < NODE_SLOTS:
                 break
@@ -180,18 +193,21 @@ class BTreeIndex(BTreeReader):
         path: Path
         leaf: cython.pointer(Node)
         slot: uint32_t = 0
-        old: uint64_t
+        old: uint64_t = 0
         result: SeekResult
         if self.tree.height == 0:
             return 0
-        leaf = self._descend(key, cython.address(path))
-        # A key that does not share the leaf's prefix may find an equal head, but no equal key.
-        result = seek_leaf(self.log, leaf, key, cython.address(slot))
-        if unlikely(result == SEEK_FAILED):
-            return ENTRY_ERROR
-        if result != SEEK_FOUND:
-            return 0
-        old = leaf.slots[slot].value
+        leaf = self.recall(key, mix_key(key), cython.address(slot), cython.address(old))
+        # A leaf that becomes small is joined with a neighbour, which takes the way to it.
+        if leaf == cython.NULL or leaf.count <= NODE_SLOTS_MIN:
+            leaf = self._descend(key, cython.address(path))
+            # A key that does not share the leaf's prefix may find an equal head, but no equal key.
+            result = seek_leaf(self.log, leaf, key, cython.address(slot))
+            if unlikely(result == SEEK_FAILED):
+                return ENTRY_ERROR
+            if result != SEEK_FOUND:
+                return 0
+            old = leaf.slots[slot].value
         begin_write(leaf)
         remove_slot(leaf, slot)
         end_write(self.tree, leaf)

@@ -30,6 +30,27 @@ cdef extern from *:
     #define FK_LEADING_ZEROS(x) ((uint32_t)__builtin_clzll(x))
     /* The empty asm: GCC takes a function that only prefetches for one without effect, and drops calls of it. */
     static inline void fk_prefetch_line(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
+    /* How many of sixteen ascending numbers are at most `limit`. */
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    static inline uint32_t fk_count_at_most(const int32_t *numbers, int32_t limit)
+    {
+        const __m128i *four = (const __m128i *)numbers;
+        __m128i x = _mm_set1_epi32(limit);
+        __m128i low = _mm_packs_epi32(_mm_cmpgt_epi32(_mm_loadu_si128(four), x),
+                                      _mm_cmpgt_epi32(_mm_loadu_si128(four + 1), x));
+        __m128i high = _mm_packs_epi32(_mm_cmpgt_epi32(_mm_loadu_si128(four + 2), x),
+                                       _mm_cmpgt_epi32(_mm_loadu_si128(four + 3), x));
+        return (uint32_t)__builtin_ctz((unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, high)) | 0x10000u);
+    }
+    #else
+    static inline uint32_t fk_count_at_most(const int32_t *numbers, int32_t limit)
+    {
+        uint32_t count = 0;
+        for (int i = 0; i < 16; i++) count += numbers[i] <= limit;
+        return count;
+    }
+    #endif
     """
     const uint64_t HEAD_MAX "FK_HEAD_MAX"
     const int32_t HINT_MAX "FK_HINT_MAX"
@@ -37,6 +58,7 @@ cdef extern from *:
     int32_t biased "FK_BIASED"(uint64_t half) noexcept nogil
     uint32_t leading_zeros "FK_LEADING_ZEROS"(uint64_t x) noexcept nogil  # x is not zero
     void prefetch_line "fk_prefetch_line"(const void* p) noexcept nogil
+    uint32_t count_at_most "fk_count_at_most"(const int32_t* numbers, int32_t limit) noexcept nogil
 
 cdef enum:
     NODE_BYTES = 1024
@@ -92,6 +114,9 @@ cdef struct Path:
 
 cdef inline Node* node_at(uint8_t* base, uint32_t number) noexcept nogil:
     return <Node*>(base + <uint64_t>number * NODE_BYTES)
+
+cdef inline uint32_t node_number(uint8_t* base, Node* node) noexcept nogil:
+    return <uint32_t>((<uint64_t>node - <uint64_t>base) // NODE_BYTES)
 
 cdef inline void prefetch_hints(const Node* node) noexcept nogil:
     prefetch_line(node)
@@ -167,15 +192,10 @@ cdef inline bint is_in_range(const Node* node, uint64_t head) noexcept nogil:
 
 cdef inline uint32_t line_of(const Node* node, uint64_t head) noexcept nogil:
     """The first slot of the line whose hint is the last that is not above the head's."""
-    cdef int32_t hint = hint_of(node, head)
-    cdef uint32_t lines = 0
-    cdef int i
+    cdef uint32_t lines
     if unlikely(not is_in_range(node, head)):
         return 0 if head < node.base else ((node.count + 1) & ~3) - 2 if node.count > 2 else 0
-    for i in range(16):
-        lines += node.hints[i] <= hint
-    if unlikely(lines > NODE_HINTS):
-        lines = NODE_HINTS
+    lines = min(count_at_most(node.hints, hint_of(node, head)), <uint32_t>NODE_HINTS)
     return 4 * lines - 2 if lines else 0
 
 cdef inline uint32_t bound_in_line(const Node* node, uint32_t line, uint64_t head) noexcept nogil:

@@ -1,12 +1,36 @@
 # The reading side of the B-tree index. See btree_reader_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from flash_kv.index.btree_node cimport Node, Tree
+from libc.string cimport memcpy
+from flash_kv.index.btree_node cimport Node, Tree, head_of
 from flash_kv.index.btree_store_cy cimport NodeStore
 from flash_kv.index.index_cy cimport Index, Walk
 from flash_kv.log.table_cy cimport Key
 
+cdef extern from *:
+    """
+    #define FK_MIX_ODD 0x9E3779B97F4A7C15ULL
+    """
+    const uint64_t MIX_ODD "FK_MIX_ODD"   # 2^64 over the golden ratio (Knuth, multiplicative hashing)
+
 cdef enum:
+    RECALL_BITS = 12
     GROUP = 16  # keys looked for together: what keeps the memory busy and stays in cache
+
+cdef inline uint64_t mix_key(Key* key) noexcept nogil:
+    """A number that differs for most keys, in its upper 44 bits."""
+    cdef uint64_t first = 0
+    cdef uint64_t last = 0
+    if key.size >= 8:
+        memcpy(&first, key.data, 8)
+        memcpy(&last, key.data + key.size - 8, 8)
+    else:
+        first = head_of(key.data, key.size, 0)
+    last ^= (first ^ key.size) * MIX_ODD
+    return (last ^ (last >> 32)) * MIX_ODD
+
+cdef inline uint32_t mark_of(uint64_t mixed) noexcept nogil:
+    """Bits 20 to 45, where a recall has them; its place has the upper 12."""
+    return <uint32_t>(mixed >> 14) & ~<uint32_t>63
 
 # A node on the way down and the version it was read at. NULL: it changed, and the search must start again.
 cdef struct Spot:
@@ -20,15 +44,24 @@ cdef struct Group:
     uint32_t[16] numbers                  # of the child to go to, then the line of slots in the leaf
     uint64_t[16] heads
 
+# Where a key was found. Only a hint: it counts when the leaf still has this version.
+cdef struct Recall:
+    uint64_t version
+    uint32_t leaf
+    uint32_t mark                         # 26 bits of the key's mix, 6 bits of slot
+
 cdef class BTreeReader(Index):
+    cdef Recall* recalls
     cdef NodeStore store
     cdef Tree* tree
     cdef uint8_t* base
     cdef uint8_t* blobs
 
+    cdef Node* recall(self, Key* key, uint64_t mixed, uint32_t* slot, uint64_t* entry) noexcept nogil
+    cdef void remember(self, uint64_t mixed, Node* leaf, uint64_t version, uint32_t slot) noexcept nogil
     cdef bint _enter_root(self, Spot* spot) noexcept nogil
     cdef bint _find_leaf(self, Key* key, Spot* spot) noexcept nogil
-    cdef bint _find_once(self, Key* key, uint64_t* entry) noexcept nogil
+    cdef bint _find_once(self, Key* key, uint64_t mixed, uint64_t* entry) noexcept nogil
     cdef bint _find_tied(self, Spot* leaf, Key* key, uint64_t* entry) noexcept nogil
     cdef void _find_leaves(self, Key* keys, Group* group) noexcept nogil
     cdef void _find_group(self, Key* keys, uint32_t count, uint64_t* entries) noexcept nogil

@@ -8,7 +8,11 @@ bounded before they are followed, loops end, and nothing is concluded before the
 starts again at the root.
 
 A search costs the memory about one cache miss in the leaf and one at the record. The first would be two (which line
-of slots is needed stands in the hints), so the half of the leaf where the key should be is fetched with the hints.
+of slots is needed stands in the hints), so the half of the leaf where the key should be is fetched with the hints; of
+the node above the leaf too, for there are many of those and the smaller caches do not hold them all.
+
+Where keys were found is remembered (Recall): what is asked for again and again is found without a descent, as long as
+its leaf was not written.
 """
 
 import cython
@@ -23,12 +27,21 @@ from cython.cimports.flash_kv.index.btree_node import (
     head_of,
     line_of,
     node_at,
+    node_number,
     prefetch_child,
     prefetch_hints,
     prefetch_line,
     upper_bound,
 )
-from cython.cimports.flash_kv.index.btree_reader_cy import GROUP, Group, Spot
+from cython.cimports.flash_kv.index.btree_reader_cy import (
+    GROUP,
+    RECALL_BITS,
+    Group,
+    Recall,
+    Spot,
+    mark_of,
+    mix_key,
+)
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
 from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
@@ -44,6 +57,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     segment_ref,
 )
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdlib import calloc, free
 from cython.cimports.posix.unistd import usleep
 
 
@@ -83,9 +97,15 @@ class BTreeReader(Index):
         self.tree = self.store.tree
         self.base = self.store.base
         self.blobs = self.store.blobs
+        self.recalls = cython.cast(cython.pointer(Recall), calloc(1 << RECALL_BITS, cython.sizeof(Recall)))
+        if self.recalls == cython.NULL:
+            raise MemoryError("no memory for a B-tree")
+
+    def __dealloc__(self):
+        free(self.recalls)
 
     def memory_bytes(self):
-        return self.store.memory_bytes()
+        return self.store.memory_bytes() + (cython.sizeof(Recall) << RECALL_BITS)
 
     def walk(self, state, entries, capacity):
         return walk_tree(self.store, self.log, state, entries, capacity)
@@ -93,12 +113,42 @@ class BTreeReader(Index):
     def find(self, key):
         entry: uint64_t = 0
         tries: uint32_t = 0
-        while not self._find_once(key, cython.address(entry)):
+        slot: uint32_t = 0
+        mixed: uint64_t = mix_key(key)
+        if self.recall(key, mixed, cython.address(slot), cython.address(entry)) != cython.NULL:
+            return entry
+        while not self._find_once(key, mixed, cython.address(entry)):
             tries += 1
             if tries % 64 == 0:
                 # The writer may have been put off the processor in the middle of a change.
                 usleep(20)
         return entry
+
+    def recall(self, key, mixed, slot, entry):
+        """Look where a key with this mix was found before: the leaf, or NULL when the key is not there now. A leaf that
+        has the version still has not changed in any way, versions being unique; the record tells whether it is the
+        same key."""
+        recall: cython.pointer(Recall) = cython.address(self.recalls[mixed >> (64 - RECALL_BITS)])
+        mark: uint32_t = recall.mark
+        leaf: Spot
+        if (mark ^ mark_of(mixed)) >> 6 != 0 or recall.leaf >= self.tree.nodes_size:
+            return cython.NULL
+        slot[0] = mark & 63
+        leaf.node = node_at(self.base, recall.leaf)
+        leaf.version = recall.version
+        if load_acquire64(cython.address(leaf.node.version)) != leaf.version or slot[0] >= NODE_SLOTS:
+            return cython.NULL
+        entry[0] = leaf.node.slots[slot[0]].value
+        if _is_unchanged(cython.address(leaf)) and match_key(self.log, entry[0], key) == MATCH_YES:
+            return leaf.node
+        return cython.NULL
+
+    def remember(self, mixed, leaf, version, slot):
+        """Several readers may do this at once and leave a mixture; `recall` does not mind."""
+        recall: cython.pointer(Recall) = cython.address(self.recalls[mixed >> (64 - RECALL_BITS)])
+        recall.version = version
+        recall.leaf = node_number(self.base, leaf)
+        recall.mark = mark_of(mixed) | slot
 
     def _enter_root(self, spot):
         """The root, NULL of an empty tree; False when it changes just now."""
@@ -136,7 +186,7 @@ class BTreeReader(Index):
             if unlikely(number >= tree.nodes_size):
                 return False
             child = node_at(self.base, number)
-            if level == 1:
+            if level <= 2:
                 prefetch_child(node, slot, head_of(key.data, key.size, node.skip), child)
             else:
                 prefetch_hints(child)
@@ -145,7 +195,7 @@ class BTreeReader(Index):
             level -= 1
         return True
 
-    def _find_once(self, key, entry):
+    def _find_once(self, key, mixed, entry):
         """False when something changed meanwhile and the search must start again."""
         leaf: Spot
         head: uint64_t
@@ -166,6 +216,7 @@ class BTreeReader(Index):
             return False
         match = match_key(self.log, entry[0], key)
         if match == MATCH_YES:
+            self.remember(mixed, leaf.node, leaf.version, slot)
             return True
         # The record was another's if the entry was replaced and what it named was used again.
         if unlikely(leaf.node.slots[slot].value != entry[0] or not _is_unchanged(cython.address(leaf))):

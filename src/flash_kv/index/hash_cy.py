@@ -57,6 +57,7 @@ SPILL_MARGIN = cython.declare(uint64_t, 64)
 # Longer than any chain of a keyed hash: a reader that counts further is reading a chain being rebuilt.
 CHAIN_MAX = cython.declare(cython.int, 1 << 20)
 GROUP = cython.declare(uint64_t, 16)
+HOLD_AHEAD = cython.declare(uint64_t, 48)
 BUCKET_BYTES = cython.declare(uint64_t, cython.sizeof(Bucket))
 
 
@@ -222,11 +223,11 @@ class HashIndex(HashBuckets):
     def hold_many(self, keys, positions, count, answers):
         """Without a look at any record: the position itself is what is looked for."""
         i: uint64_t
-        for i in range(min(GROUP, count)):
+        for i in range(min(HOLD_AHEAD, count)):
             self._prefetch_home(keys[i].hash)
         for i in range(count):
-            if i + GROUP < count:
-                self._prefetch_home(keys[i + GROUP].hash)
+            if i + HOLD_AHEAD < count:
+                self._prefetch_home(keys[i + HOLD_AHEAD].hash)
             answers[i] = self._holds(keys[i].hash, positions[i])
 
     def _holds(self, hash, position):

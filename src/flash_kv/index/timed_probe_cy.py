@@ -335,3 +335,21 @@ class TimedProbe(IndexProbe):
         free(looked)
         free(entries)
         return failed
+
+    def time_hot_finds(self, count: int, keys: int) -> float:
+        """Nanoseconds for each find of the first `keys` numbered keys, again and again."""
+        i: uint64_t
+        total: uint64_t = count
+        few: uint64_t = keys
+        entry: uint64_t
+        key: Key
+        wrong: uint64_t = 0
+        begun: int = perf_counter_ns()
+        with cython.nogil:
+            for i in range(total):
+                key = self._numbered(i % few)
+                entry = self.index.find(cython.address(key))
+                wrong += entry != self.positions[i % few]
+        if wrong:
+            raise RuntimeError(f"{wrong} of {count} finds were wrong")
+        return (perf_counter_ns() - begun) / count

@@ -1,8 +1,9 @@
 """Signals held back for the moment in which a step must not be left half done.
 
-Python runs signal handlers in the main thread, between any two of its instructions, and the handler of Ctrl-C raises. What
-has just been opened, locked or started is then lost before anybody knows of it. Around such a step `SignalsHeld` puts
-handlers in the place of the program's that only remember the signal; afterwards it is raised again.
+Python runs signal handlers in the main thread, between any two of its instructions, and the handler of Ctrl-C
+raises. What has just been opened, locked or started is then lost before anybody knows of it. Around such a
+step `SignalsHeld` puts handlers in the place of the program's that only remember the signal; afterwards it is
+raised again.
 
 Invariants: held for milliseconds, never while waiting for another thread or a user's code; handlers are put back
 whatever happens. In other threads there is nothing to hold: no handler ever runs there.

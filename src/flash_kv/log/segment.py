@@ -94,9 +94,14 @@ class Segment:
 
     def populate(self, start: int, end: int) -> None:
         """Have the pages of this range in memory and writable, so that no write waits for them one by one."""
-        if self.mapping is not None:
-            first = start // PAGE_BYTES * PAGE_BYTES
+        if self.mapping is None:
+            return
+        first = start // PAGE_BYTES * PAGE_BYTES
+        try:
             self.mapping.advise_populate_write(first, min(round_up(end), self.allocated) - first)
+        except (OSError, ValueError, IndexError):
+            # Advice only: the segment was sealed, cut or closed meanwhile, or memory is short; writes then fault pages in.
+            return
 
     def seal(self, end: int) -> None:
         """Cut the file at `end` and make it durable. OSError as the system gave it."""
@@ -206,9 +211,7 @@ def open_segment(
     try:
         fd = system.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise CorruptionError(
-            path, 0, "the segment is missing; put it back, or salvage the rest with repair()"
-        ) from error
+        raise CorruptionError(path, 0, "the segment is missing: put it back if it is elsewhere") from error
     except OSError as error:
         raise storage_error(error, path=path, operation="open") from error
     segment = Segment(system, path, segment_id, epoch, origin, fd, None, 0, 0, sealed_bytes)

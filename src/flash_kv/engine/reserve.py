@@ -1,0 +1,58 @@
+"""The file RESERVE: space kept allocated, given up when a delete or a compaction needs it on a full disk.
+
+Requires, for every method: space lock held.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from flash_kv.errors import storage_error
+from flash_kv.io.system import System
+from flash_kv.log.names import RESERVE
+
+
+class Reserve:
+    """The reserve of one store; with `size` 0 there is none."""
+
+    def __init__(self, system: System, directory: Path, size: int) -> None:
+        self._system = system
+        self._path = directory / RESERVE
+        self._size = size
+
+    def keep(self) -> None:
+        """Have the file allocated. A disk too full for it has none; deletes then need free space."""
+        if self._size == 0:
+            return
+        try:
+            # A smaller one is what a kill in the middle of this has left.
+            if self._system.file_size(self._path) >= self._size:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="look at") from error
+        try:
+            fd = self._system.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            try:
+                self._system.allocate(fd, 0, self._size)
+            except OSError:
+                self._system.unlink(self._path)
+                raise
+            finally:
+                self._system.close(fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(error, path=self._path, operation="allocate") from error
+
+    def release(self) -> bool:
+        """Give the space to whoever frees more; False when it is already given."""
+        try:
+            self._system.unlink(self._path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="unlink") from error
+        return True
