@@ -212,13 +212,13 @@ class UnorderedIndexError(FlashKVError, TypeError):
 
 
 class BatchStateError(FlashKVError, RuntimeError):
-    """A write batch used after it was `state`: "committed" or "discarded"."""
+    """A write batch that cannot be used: it is `state`, "committed", "discarded" or "in use by another thread"."""
 
     _parameters = ("state",)
 
     def __init__(self, state: str) -> None:
         self.state = state
-        super().__init__(f"this write batch was {state} already: start a new one with db.batch()")
+        super().__init__(f"this write batch is {state}: start another one with db.batch()")
 
 
 class ClosedError(FlashKVError, ValueError):

@@ -13,10 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.workload import UNSYNCED, Run, content, difference, history, model_after, open_files_in, open_with, put
 
 from flash_kv import FlashKVError
 from flash_kv.io.faulty import OPERATIONS, Call, Fault, FaultySystem
+from support.workload import (
+    UNSYNCED,
+    Run,
+    content,
+    difference,
+    history,
+    open_files_in,
+    open_with,
+    put,
+)
 
 # Clocks and chance do not fail; free and allocated bytes are for reports.
 NEVER_FAIL = {"now_ns", "monotonic_s", "boot_id", "random_bytes", "free_bytes", "allocated_bytes"}
@@ -81,7 +90,9 @@ def _unclear(error: Exception) -> str:
     return "" if getattr(error, "path", None) else f"{error!r} has no path"
 
 
-def each_call(tmp_path: Path, io: str, index: str, code: int, from_then_on: bool) -> Iterator[tuple[str, list[str]]]:
+def each_call(
+    tmp_path: Path, io: str, index: str, code: int, from_then_on: bool
+) -> Iterator[tuple[str, list[str]]]:
     """For N = 1, 2, ...: which call failed, and what was wrong afterwards."""
     for nth in range(1, 10_000):
         path = tmp_path / f"db{nth}"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Report, forked, run_forked
 
 import flash_kv
 from flash_kv import DB, ForkedError, LockedError, Snapshot, WriteBatch
+from support.processes import Report, forked, run_forked
 
 USES: dict[str, Callable[[DB, Snapshot, WriteBatch], object]] = {
     "get": lambda db, snapshot, batch: db.get("a"),
@@ -78,7 +78,9 @@ def test_every_use_in_a_forked_child_is_refused(open_db: Callable[..., DB]) -> N
     assert dict(db) == {b"a": b"1", b"b": b"2", b"c": b"3"}
 
 
-def test_the_parent_goes_on_after_a_child_has_closed_and_dropped_everything(open_db: Callable[..., DB]) -> None:
+def test_the_parent_goes_on_after_a_child_has_closed_and_dropped_everything(
+    open_db: Callable[..., DB],
+) -> None:
     db = open_db()
     db["a"] = "1"
     holder: list[object] = [db, db.snapshot(), iter(db), db.batch()]
@@ -136,7 +138,9 @@ def test_a_child_opens_the_store_once_the_parent_has_closed_it(
     assert dict(open_db()) == {b"a": b"1", b"b": b"1"}
 
 
-def test_a_living_child_of_a_killed_parent_does_not_hold_the_lock(tmp_path: Path, index: str, io: str) -> None:
+def test_a_living_child_of_a_killed_parent_does_not_hold_the_lock(
+    tmp_path: Path, index: str, io: str
+) -> None:
     path = tmp_path / "db"
 
     def parent(report: Report) -> None:
@@ -151,7 +155,7 @@ def test_a_living_child_of_a_killed_parent_does_not_hold_the_lock(tmp_path: Path
     def grandparent(report: Report) -> None:
         # A session of its own: its end takes the grandchild with it.
         os.setsid()
-        messages, status = run_forked(parent_in_group)
+        _, status = run_forked(parent_in_group)
         report(b"%d" % status)
 
     def parent_in_group(report: Report) -> None:
@@ -200,7 +204,7 @@ def test_a_fork_while_another_thread_writes_does_not_hang(open_db: Callable[...,
     thread.start()
     try:
         for _ in range(10):
-            assert run_forked(lambda report: None if uses[use](db) else None, timeout_s=5)[1] == 0
+            assert run_forked(lambda report: uses[use](db), timeout_s=5)[1] == 0
     finally:
         is_over.set()
         thread.join()

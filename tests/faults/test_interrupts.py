@@ -1,7 +1,7 @@
 """Ctrl-C anywhere: each key keeps its old value or gets its new one, nothing hangs, and the store goes on.
 
-One test sends the signal at each place in turn where the interpreter would handle it; by default every 17th place, from one
-of chance, with FLASH_KV_TEST_FAULTS=all every one. The other sends it by the clock.
+One test sends the signal at each place in turn where the interpreter would handle it; by default every 17th
+place, from one of chance, with FLASH_KV_TEST_FAULTS=all every one. The other sends it by the clock.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
-from support.interrupts import Interrupter
-from support.processes import Report, run_forked
-from support.workload import Model, Step, content, difference, history, open_with
 
 from flash_kv import DB, LockedError
 from flash_kv.io.system import REAL
+from support.interrupts import Interrupter
+from support.processes import Report, run_forked
+from support.workload import Model, Step, content, difference, history, open_with
 
 STRIDE = 1 if os.environ.get("FLASH_KV_TEST_FAULTS") == "all" else 17
 
@@ -108,26 +108,109 @@ def test_a_signal_at_any_place_leaves_the_old_value_or_the_new_one(
         pytest.fail("\n".join(wrong), pytrace=False)
 
 
-@contextmanager
-def signals_by_the_clock(interval_s: float) -> Iterator[None]:
-    """SIGINT to the main thread again and again."""
-    is_over = threading.Event()
+class SignalsByTheClock:
+    """SIGINT to the main thread every millisecond or so; its handler raises only within `attempt`."""
 
-    def send() -> None:
-        while not is_over.wait(interval_s):
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    def __init__(self) -> None:
+        self.interrupted = 0
+        self._is_armed = False
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._send)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        while thread.is_alive():
-            try:
-                is_over.set()
-                thread.join()
-            except KeyboardInterrupt:
-                continue
+    def __enter__(self) -> SignalsByTheClock:
+        signal.signal(signal.SIGINT, self._handle)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        main = threading.main_thread().ident or 0
+        while not self._is_over.wait(0.0007):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_armed:
+            self._is_armed = False
+            raise KeyboardInterrupt
+
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Whether the call came to its end."""
+        try:
+            self._is_armed = True
+            call()
+            self._is_armed = False
+        except KeyboardInterrupt:
+            self.interrupted += 1
+            return False
+        finally:
+            self._is_armed = False
+        return True
+
+
+class Possible:
+    """A store under signals, and the values each key may have."""
+
+    def __init__(self, open_store: Callable[[], DB], signals: SignalsByTheClock) -> None:
+        self._open = open_store
+        self._signals = signals
+        self.values: dict[bytes, set[bytes | None]] = {b"%d" % i: {None} for i in range(40)}
+        self.done = 0
+        self.db = open_store()
+
+    def write(self, keys: list[bytes], value: bytes | None, call: Callable[[], object]) -> None:
+        for key in keys:
+            self.values[key].add(value)
+        if self._signals.attempt(call):
+            self.done += 1
+            for key in keys:
+                self.values[key] = {value}
+
+    def reopen(self) -> None:
+        """Close, both under signals, until it is done."""
+        while not self._signals.attempt(self.db.close):
+            continue
+        while not self._signals.attempt(self._assign_opened):
+            continue
+
+    def _assign_opened(self) -> None:
+        try:
+            self.db = self._open()
+        except LockedError:
+            # A signal between the end of an open and the assignment: the store is nobody's, closed when collected.
+            gc.collect()
+            self.db = self._open()
+
+    def do(self, number: int) -> None:
+        """Something; what, is up to the number."""
+        db, key = self.db, b"%d" % (number % 40)
+        value = b"%d " % number * 700
+        some = [b"%d" % i for i in range(number % 7)]
+        if number % 11 == 0:
+            self.write([key], None, lambda: db.delete(key))
+        elif number % 13 == 0:
+            self.write(some, value, lambda: db.put_many([(one, value) for one in some]))
+        elif number % 17 == 0:
+            self.write([], None, db.compact)
+        elif number % 19 == 0:
+            self.write([], None, lambda: list(db.items()))
+        elif number % 23 == 0:
+            self.write([], None, db.sync)
+        elif number % 29 == 0:
+            self.reopen()
+        else:
+            self.write([key], value, lambda: db.put(key, value))
+
+    def wrong(self) -> list[bytes]:
+        """Keys with a value they cannot have."""
+        found = content(self.db)
+        return [
+            b"%r has %r" % (key, (found.get(key) or b"nothing")[:20])
+            for key, values in self.values.items()
+            if found.get(key) not in values
+        ]
 
 
 def test_signals_by_the_clock_during_everything_leave_old_or_new_values(
@@ -136,77 +219,22 @@ def test_signals_by_the_clock_during_everything_leave_old_or_new_values(
     path = tmp_path / "db"
 
     def body(report: Report) -> None:
-        def reopened() -> DB:
-            try:
-                return open_with(path, REAL, io=io, index=index)
-            except LockedError:
-                # A signal between the end of an open and the assignment: the store is nobody's, closed when collected.
-                gc.collect()
-                return open_with(path, REAL, io=io, index=index)
-
-        possible: dict[bytes, set[bytes | None]] = {b"%d" % i: {None} for i in range(40)}
-        counts = {"interrupted": 0, "done": 0}
-        stores = [reopened()]
-
-        def attempt(keys: list[bytes], value: bytes | None, call: Callable[[], object]) -> None:
-            for key in keys:
-                possible[key].add(value)
-            try:
-                call()
-            except KeyboardInterrupt:
-                counts["interrupted"] += 1
-            else:
-                counts["done"] += 1
-                for key in keys:
-                    possible[key] = {value}
-
-        ends = time.monotonic() + 1.0
-        number = 0
-        while time.monotonic() < ends:
-            try:
-                with signals_by_the_clock(0.0007):
-                    while time.monotonic() < ends:
-                        number += 1
-                        _do_something(stores, number, attempt, reopened)
-            except KeyboardInterrupt:
-                continue
-        stores[0].close()  # an interrupted close is finished by the next
-        for _ in range(2):
-            stores[0] = reopened()
-            found = content(stores[0])
-            for key, values in possible.items():
-                if found.get(key) not in values:
-                    report(b"%r has %r" % (key, (found.get(key) or b"nothing")[:20]))
-            stores[0].close()
-        report(b"done" if counts["interrupted"] and counts["done"] else repr(counts).encode())
+        signals = SignalsByTheClock()
+        store = Possible(lambda: open_with(path, REAL, io=io, index=index), signals)
+        with signals:
+            ends = time.monotonic() + 1.0
+            number = 0
+            while time.monotonic() < ends:
+                number += 1
+                store.do(number)
+        for fault in store.wrong():
+            report(fault)
+        store.reopen()
+        for fault in store.wrong():
+            report(b"reopened: " + fault)
+        store.db.close()
+        report(
+            b"done" if signals.interrupted > 10 and store.done > 10 else b"too few %d" % signals.interrupted
+        )
 
     assert run_forked(body) == ([b"done"], 0)
-
-
-def _do_something(
-    stores: list[DB],
-    number: int,
-    attempt: Callable[[list[bytes], bytes | None, Callable[[], object]], None],
-    reopened: Callable[[], DB],
-) -> None:
-    db = stores[0]
-    if db.closed:
-        db.close()  # an interrupted close is finished by the next
-        db = stores[0] = reopened()
-    key = b"%d" % (number % 40)
-    value = b"%d " % number * 700
-    some = [b"%d" % i for i in range(number % 7)]
-    if number % 11 == 0:
-        attempt([key], None, lambda: db.delete(key))
-    elif number % 13 == 0:
-        attempt(some, value, lambda: db.put_many([(one, value) for one in some]))
-    elif number % 17 == 0:
-        attempt([], None, db.compact)
-    elif number % 19 == 0:
-        attempt([], None, lambda: list(db.items()))
-    elif number % 23 == 0:
-        attempt([], None, db.sync)
-    elif number % 29 == 0:
-        attempt([], None, db.close)
-    else:
-        attempt([key], value, lambda: db.put(key, value))

@@ -1,12 +1,12 @@
 """Killed in the middle of anything: what was acknowledged is there, a batch is whole or not there at all.
 
-The kill comes before each call to the operating system in turn, and at moments of chance while threads write and compaction
-runs. FLASH_KV_TEST_KILLS=1000 makes it that many kills at moments of chance instead of a few, and tries every call.
+The kill comes before each call to the operating system in turn, and at moments of chance while threads write
+and compaction runs. FLASH_KV_TEST_KILLS=1000 makes it that many kills at moments of chance instead of a few,
+and tries every call.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Child, Report, forked, run_forked
-from support.workload import UNSYNCED, content, difference, history, model_after, open_with
 
-from flash_kv.io.faulty import OPERATIONS, Fault, FaultySystem
+from flash_kv.io.faulty import Fault, FaultySystem
+from support.processes import Report, forked, run_forked
+from support.workload import UNSYNCED, content, difference, history, model_after, open_with
 
 KILLS = int(os.environ.get("FLASH_KV_TEST_KILLS", "0"))
 KINDS = [("mmap", "btree"), ("file", "hash")]
@@ -136,7 +136,9 @@ def writer(path: Path, seed: int, **options: object) -> Callable[[Report], None]
     """Two threads write numbered versions of their own keys, in puts, batches and deletes, until they are killed."""
 
     def body(report: Report) -> None:
-        db = open_with(path, UNSYNCED, compaction="auto", compaction_interval_s=0.005, compaction_dead_bytes=0, **options)
+        db = open_with(
+            path, UNSYNCED, compaction="auto", compaction_interval_s=0.005, compaction_dead_bytes=0, **options
+        )
 
         def work(thread: int) -> None:
             rng = random.Random(f"{seed}/{thread}")

@@ -1,8 +1,8 @@
 """Ctrl-C at the nth place where the interpreter would handle one.
 
-CPython runs signal handlers at a few places only: on entry to a function, on a backward jump, and after a call of
-something compiled has returned. A trace function that sends the signal exactly there reaches each of these places in turn,
-which a timer never would.
+CPython runs signal handlers at a few places only: on entry to a function, on a backward jump, and after a
+call of something compiled has returned. A trace function that sends the signal exactly there reaches each of
+these places in turn, which a timer never would.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flash_kv
-from flash_kv import BatchStateError, ClosedError, DB, KeySizeError, OptionsError, ReadOnlyError
+from flash_kv import DB, BatchStateError, ClosedError, KeySizeError, OptionsError, ReadOnlyError
 
 OpenDB = Callable[..., DB]
 

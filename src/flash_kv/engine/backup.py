@@ -215,9 +215,12 @@ def _read(db: DB, segment: Segment, offset: int, size: int) -> bytes:
             return mapping.read(offset, size)
         except ValueError:
             raise ClosedError(db.path) from None
-    if fd < 0:
-        raise ClosedError(db.path)
-    data = db._system.read_at(fd, size, offset)
+    try:
+        data = db._system.read_at(fd, size, offset)
+    except OSError:
+        # A closed descriptor says so too.
+        db.check_open()
+        raise
     # Closing takes the number out of the segment first: while it is there, it was this file that was read.
     if segment.fd != fd:
         raise ClosedError(db.path)

@@ -8,9 +8,11 @@ cdef class BatchBuffer:
     cdef uint64_t capacity
     cdef uint64_t count
     cdef uint64_t puts                    # records that are values
+    cdef bint is_busy                     # a thread is at it without the GIL: no other may be
     cdef Key* keys                        # made by `index_keys`
     cdef uint64_t* offsets
     cdef uint64_t* entries                # the index entries before the commit
+    cdef int require_idle(self) except -1
     cdef int reserve(self, uint64_t size) except -1
     cdef int add(
         self, int kind, const uint8_t* key, uint32_t key_size, const uint8_t* value, uint64_t value_size

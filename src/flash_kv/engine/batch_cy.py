@@ -20,6 +20,8 @@ from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free, malloc, realloc
 from cython.cimports.libc.string import memcpy, memset
 
+from flash_kv.errors import BatchStateError
+
 CAPACITY_MIN = cython.declare(uint64_t, 4096)
 LARGE_COPY = cython.declare(uint64_t, 65536)
 
@@ -43,6 +45,12 @@ class BatchBuffer:
         """Bytes the records will take in the log."""
         return self.size
 
+    def require_idle(self):
+        """BatchStateError while another thread is at this batch without the GIL."""
+        if self.is_busy:
+            raise BatchStateError("in use by another thread")
+        return 0
+
     def reserve(self, size):
         """Room for `size` more bytes."""
         capacity: uint64_t = self.capacity
@@ -65,6 +73,7 @@ class BatchBuffer:
         )
         place: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
+        self.require_idle()
         self.reserve(size)
         place = self.data + self.size
         cython.cast(cython.pointer(uint64_t), place + size - 8)[0] = 0
@@ -75,8 +84,10 @@ class BatchBuffer:
         header.value_size = cython.cast(uint32_t, value_size)
         memcpy(place + HEADER_SIZE, key, key_size)
         if value_size >= LARGE_COPY:
+            self.is_busy = True
             with cython.nogil:
                 memcpy(place + HEADER_SIZE + key_size, value, value_size)
+            self.is_busy = False
         elif value_size:
             memcpy(place + HEADER_SIZE + key_size, value, value_size)
         self.size += size
@@ -127,6 +138,7 @@ class BatchBuffer:
         offset: uint64_t = start
         header: cython.pointer(RecordHeader)
         body: cython.p_char
+        self.require_idle()
         while offset < self.size:
             header = cython.cast(cython.pointer(RecordHeader), self.data + offset)
             body = cython.cast(cython.p_char, self.data + offset + HEADER_SIZE)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 LSN_MAX = 2**63
 STEP_BYTES = 1024**2
+# What a job writes besides the records it moves: header, last page, and the manifest once more.
+OVERHEAD_BYTES = 16 * 1024
+MANIFEST_ENTRY_BYTES = 256
 Progress = Callable[[CompactionProgress], object]
 
 
@@ -57,21 +60,31 @@ class Candidate:
 
 def candidates(db: DB) -> list[Candidate]:
     """All sealed segments, those with the oldest records first."""
-    found = []
-    for segment in db._segments.sealed():
-        counts = db._segment_counts(segment.segment_id)
-        found.append(
-            Candidate(
-                segment=segment,
-                used=counts["used"],
-                live_bytes=counts["live_bytes"],
-                tombstone_bytes=counts["tombstone_bytes"],
-                has_dead_values=counts["value_records"] > counts["live_records"],
-                min_lsn=counts["min_lsn"],
-                max_lsn=counts["max_lsn"],
-            )
-        )
-    return sorted(found, key=lambda one: one.min_lsn)
+    return sorted((_candidate(db, segment) for segment in db._segments.sealed()), key=lambda one: one.min_lsn)
+
+
+def candidates_once_sealed(db: DB) -> list[Candidate]:
+    """What `candidates` would find if all that has been written were sealed now, as `compact` begins with doing."""
+    segments = db._segments
+    with segments.space_lock:
+        written = [
+            segment for segment in segments.open.values() if segment.segment_id not in segments.unlisted
+        ]
+        found = [_candidate(db, segment) for segment in written]
+    return sorted((one for one in found if one.used > SEGMENT_HEADER_SIZE), key=lambda one: one.min_lsn)
+
+
+def _candidate(db: DB, segment: Segment) -> Candidate:
+    counts = db._segment_counts(segment.segment_id)
+    return Candidate(
+        segment=segment,
+        used=counts["used"],
+        live_bytes=counts["live_bytes"],
+        tombstone_bytes=counts["tombstone_bytes"],
+        has_dead_values=counts["value_records"] > counts["live_records"],
+        min_lsn=counts["min_lsn"],
+        max_lsn=counts["max_lsn"],
+    )
 
 
 def tombstone_floor(db: DB, inputs: set[int]) -> int:
@@ -106,6 +119,11 @@ def group(chosen: list[Candidate], segment_bytes_max: int) -> list[list[Candidat
         jobs[-1].append(one)
         size += wanted
     return jobs
+
+
+def bytes_to_move(job: list[Candidate]) -> int:
+    """The most a job can write."""
+    return sum(one.live_bytes + one.tombstone_bytes for one in job)
 
 
 def choose_by_policy(db: DB) -> list[Candidate]:
@@ -144,6 +162,7 @@ class Compactor:
         self._db = db
         # One compaction at a time; taken before the space lock, never inside it.
         self.lock = threading.Lock()
+        self._thread: int | None = None
         self.damaged: set[int] = set()
         self.last: CompactionReport | None = None
         self.count = 0
@@ -153,7 +172,9 @@ class Compactor:
 
     def predict(self) -> CompactionReport:
         """What `run_all` would do."""
-        found = [one for one in candidates(self._db) if one.segment.segment_id not in self.damaged]
+        found = [
+            one for one in candidates_once_sealed(self._db) if one.segment.segment_id not in self.damaged
+        ]
         chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
         before = sum(one.used for one in chosen)
         kept = sum(one.live_bytes for one in chosen)
@@ -173,9 +194,17 @@ class Compactor:
             duration_s=0.0,
         )
 
+    def require_outside(self, call: str) -> None:
+        """RuntimeError in a progress callback: the call would wait for the compaction, which waits for the callback."""
+        if self._thread == threading.get_ident():
+            raise RuntimeError(
+                f"{call} was called by the progress callback of a compaction: return False there to end it, then call"
+            )
+
     def run_all(self, progress: Progress | None) -> CompactionReport:
         """Compact every sealed segment that has something to give back."""
         with self.lock:
+            self._db.check_open()
             found = candidates(self._db)
             chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
             return self._run(chosen, progress, None)
@@ -197,11 +226,12 @@ class Compactor:
         if left:
             self._db._segments.install(self._db._segments.adopt(left), [])
         try:
-            for job in group(chosen, self._db.options.segment_bytes_max):
-                run.job(job)
+            self._thread = threading.get_ident()
+            self._run_jobs(run, group(chosen, self._db.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
+            self._thread = None
             report = run.report(time.monotonic() - started, is_cancelled)
             self.last = report
             self.count += 1
@@ -211,6 +241,40 @@ class Compactor:
             with self._db._segments.space_lock:
                 self._db._segments.reserve.keep()
         return report
+
+    def _run_jobs(self, run: Run, waiting: list[list[Candidate]]) -> None:
+        """All jobs that fit on the disk; each gives its space back before the next. StoreFullError when none does.
+
+        A job that ran out of space half-way would take some and free none. So one that does not fit waits until the
+        others are done, then each of its inputs is tried alone, those with the least to move first.
+        """
+        has_gained = False
+        while waiting:
+            postponed = []
+            for job in waiting:
+                if self._fits(job):
+                    run.job(job)
+                    self._db._segments.release_retired()
+                    has_gained = True
+                else:
+                    postponed.append(job)
+            if len(postponed) == len(waiting) and all(len(job) == 1 for job in waiting):
+                if not has_gained:
+                    raise StoreFullError(self._db.path, "compaction")
+                return
+            waiting = sorted(([one] for job in postponed for one in job), key=bytes_to_move)
+
+    def _fits(self, job: list[Candidate]) -> bool:
+        """Is there room for the job's output, by what the file system says? The reserve counts as free."""
+        wanted = bytes_to_move(job)
+        if wanted == 0:
+            return True
+        segments = self._db._segments
+        with segments.space_lock:
+            listed = len(segments.entries)
+            held = segments.reserve.held_bytes()
+        free = segments.system.free_bytes(self._db.path) + held
+        return wanted + OVERHEAD_BYTES + listed * MANIFEST_ENTRY_BYTES <= free
 
 
 class Run:

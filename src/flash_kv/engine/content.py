@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flash_kv.engine.reports import Damage
 from flash_kv.errors import FlashKVError, StoreNotFoundError, storage_error
-from flash_kv.io.lockfile import acquire_shared
+from flash_kv.io.lockfile import LockFile, acquire_shared
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.names import LOCK, parse
@@ -43,28 +43,41 @@ def locked_names(system: System, directory: Path) -> Iterator[list[str]]:
 
     StoreNotFoundError, LockedError, StorageError.
     """
-    lock = None
+    names = _names(system, directory)
+    # A writer never removes LOCK, so without one there is no writer; and none is made, for nothing here is
+    # changed.
+    lock = _lock(system, directory) if LOCK in names else None
+    try:
+        # Again: a writer may have been at work until the lock was taken.
+        yield _names(system, directory)
+    finally:
+        if lock is not None:
+            try:
+                lock.release()
+            except OSError as error:
+                raise storage_error(error, path=directory / LOCK, operation="unlock") from error
+
+
+def _names(system: System, directory: Path) -> list[str]:
     try:
         names = system.list_directory(directory)
-        kinds = {found.kind for found in map(parse, names) if found is not None}
-        if not kinds & {"manifest", "segment", "hint"}:
-            raise StoreNotFoundError(directory)
-        # A writer never removes LOCK, so without one there is no writer; and none is made, for nothing here
-        # is changed.
-        if LOCK in names:
-            lock = acquire_shared(system, directory)
-            names = system.list_directory(directory)
-    except FlashKVError:
-        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreNotFoundError(directory) from error
     except OSError as error:
-        raise storage_error(error, path=directory, operation="list and lock") from error
+        raise storage_error(error, path=directory, operation="list") from error
+    kinds = {found.kind for found in map(parse, names) if found is not None}
+    if not kinds & {"manifest", "segment", "hint"}:
+        raise StoreNotFoundError(directory)
+    return names
+
+
+def _lock(system: System, directory: Path) -> LockFile | None:
     try:
-        yield names
-    finally:
-        if lock is not None:
-            lock.release()
+        return acquire_shared(system, directory)
+    except FlashKVError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path=directory / LOCK, operation="lock") from error
 
 
 class Content:

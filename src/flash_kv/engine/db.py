@@ -192,6 +192,7 @@ class DB(DictMethods):
         if self._has_forked():
             self._abandon()
             return
+        self._compactor.require_outside("close()")
         with self._close_lock:
             # Not by `closed`: a close that was interrupted is finished by the next one.
             if self._is_let_go:
@@ -299,6 +300,10 @@ class DB(DictMethods):
             if self._bytes_since_sync < wanted.bytes:
                 return
             self._bytes_since_sync = 0
+        elif wanted.kind == "interval" and durability is not None:
+            # The store's own interval is kept anyway; this one is a batch's.
+            self._maintenance.sync_within(durability.seconds)
+            return
         elif wanted.kind != "always":
             return
         try:
@@ -416,10 +421,11 @@ class DB(DictMethods):
             self.check_open()
             return self._compactor.predict()
         self._require_writable()
+        self._compactor.require_outside("compact()")
         self._maintenance.start()
         with _named(self._path, "compact"):
             self._segments.rotate()
-            self._segments.seal_rotated()
+            self._segments.seal_rotated(is_freeing=True)
         return self._compactor.run_all(progress)
 
     def check_open(self) -> None:

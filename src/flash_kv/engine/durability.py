@@ -7,7 +7,7 @@ The first failed sync poisons the store for good: a file system may report a lat
 gone. Writes raise PoisonedError from then on, reads go on. A commit whose caller waited for that sync is
 withdrawn from the log, so it does not come back at the next open after its caller was told that it failed.
 
-Lock order: the sync lock before the write lock, never together with the space lock.
+Lock order: the space lock, then the sync lock, then the write lock; who syncs does not take the space lock.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from flash_kv.engine.sync_gate_cy import SyncGate
 from flash_kv.errors import PoisonedError
+from flash_kv.io.system import System
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
@@ -31,6 +32,8 @@ class SyncKeeper:
         # Held while descriptors are synced: sealing takes it to close one.
         self._sync_lock = sync_lock
         self._gate = SyncGate(0)
+        # The thread that syncs now.
+        self._leader: int | None = None
         self.cause: OSError | None = None
         self.syncs = 0
         self.sync_duration_s = 0.0
@@ -48,6 +51,10 @@ class SyncKeeper:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
         if self.cause is None:
             try:
+                if self._leader == threading.get_ident():
+                    # A finaliser that writes in the middle of this thread's own sync: nobody else would serve it.
+                    self._sync_once()
+                    return
                 if self._gate.wait_for(lsn, self._sync_once):
                     return
             except OSError as error:
@@ -58,16 +65,23 @@ class SyncKeeper:
 
     def _sync_once(self) -> int:
         """Sync every unsealed segment; the LSN up to which all is durable then."""
-        system = self._db._system
-        with self._sync_lock:
-            target: int = self._db._log_end()[4]
-            started = system.monotonic_s()
-            # Sealed ones are durable. Listed after the target was read, so none with a record up to it is missed.
-            for segment in list(self._db._segments.unsealed.values()):
-                if segment.sealed_bytes is None:
-                    segment.sync(self._db._segment_counts(segment.segment_id)["used"])
-            self.sync_duration_s += system.monotonic_s() - started
-            self.syncs += 1
+        outer, self._leader = self._leader, threading.get_ident()
+        try:
+            with self._sync_lock:
+                return self._sync_unsealed(self._db._system)
+        finally:
+            self._leader = outer
+
+    def _sync_unsealed(self, system: System) -> int:
+        """Requires: sync lock held."""
+        target: int = self._db._log_end()[4]
+        started = system.monotonic_s()
+        # Sealed ones are durable. Listed after the target was read, so none with a record up to it is missed.
+        for segment in list(self._db._segments.unsealed.values()):
+            if segment.sealed_bytes is None:
+                segment.sync(self._db._segment_counts(segment.segment_id)["used"])
+        self.sync_duration_s += system.monotonic_s() - started
+        self.syncs += 1
         self._db._mark_synced(target)
         return target
 

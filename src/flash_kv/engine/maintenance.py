@@ -26,6 +26,8 @@ class Maintenance:
         self._sync_s = durability.seconds if durability.kind == "interval" else None
         self._interval_s = min(interval_s, self._sync_s or interval_s)
         self._compaction_s = interval_s
+        # When a sync is due that a batch has asked for.
+        self._sync_by: float | None = None
         self._woken = threading.Event()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
@@ -38,14 +40,25 @@ class Maintenance:
             with SignalsHeld(), self._start_lock:
                 if self._thread is None and not self._is_stopping:
                     # A daemon: a program that never closes its store must still end. What it wrote is in the log.
-                    self._thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
+                    # RuntimeError when the process can have no more threads; the next write tries again.
+                    thread.start()
+                    self._thread = thread
 
     def wake(self) -> None:
         """There is something to do."""
         self.start()
         with SignalsHeld():
             self._woken.set()
+
+    def sync_within(self, seconds: float) -> None:
+        """Have everything committed so far synced at most `seconds` from now."""
+        due = time.monotonic() + seconds
+        before = self._sync_by
+        # One that is due earlier and still set begins after this call's commit, so it covers that too.
+        if before is None or due < before:
+            self._sync_by = due
+            self.wake()
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the store is being closed."""
@@ -65,14 +78,19 @@ class Maintenance:
 
 def _run(maintenance: Maintenance) -> None:
     next_sync = next_look = time.monotonic()
+    pause_s = maintenance._interval_s
     while not maintenance._is_stopping:
-        maintenance._woken.wait(maintenance._interval_s)
+        maintenance._woken.wait(pause_s)
         maintenance._woken.clear()
         db = maintenance._db()
         if db is None or maintenance._is_stopping:
             return
         now = time.monotonic()
+        sync_by = maintenance._sync_by
         is_sync_due = maintenance._sync_s is not None and now >= next_sync
+        if sync_by is not None and now >= sync_by:
+            maintenance._sync_by = None
+            is_sync_due = True
         is_look_due = now >= next_look
         if is_sync_due and maintenance._sync_s is not None:
             next_sync = now + maintenance._sync_s
@@ -80,6 +98,11 @@ def _run(maintenance: Maintenance) -> None:
             next_look = now + maintenance._compaction_s
         db._maintain(is_sync_due, is_look_due)
         del db
+        # What is due by the clock does not wait longer because something else woke the thread before.
+        next_due = next_look if maintenance._sync_s is None else min(next_sync, next_look)
+        if (sync_by := maintenance._sync_by) is not None:
+            next_due = min(next_due, sync_by)
+        pause_s = max(next_due - time.monotonic(), 0.0)
 
 
 def is_within(window: tuple[int, int] | None) -> bool:

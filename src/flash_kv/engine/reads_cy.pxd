@@ -10,3 +10,6 @@ cdef class Reads(Core):
     cdef object read_failure(self, Key* key)
     cdef bint parse_bytes(self, object keys, Py_ssize_t count, Key* parsed) except -1
     cdef int parse_any(self, object keys, Py_ssize_t count, Key* parsed) except -1
+    cdef bint settle(self, uint64_t* entry) noexcept
+    cdef int hold(self, uint64_t* lsn) except -1
+    cdef void let_go(self, uint64_t lsn) noexcept

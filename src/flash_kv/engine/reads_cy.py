@@ -17,7 +17,8 @@ from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
-from cython.cimports.flash_kv.intrinsics import add_atomic64, prefetch, unlikely
+from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
     KEY_SIZE_MAX,
@@ -28,13 +29,14 @@ from cython.cimports.flash_kv.log.format import (
 )
 from cython.cimports.flash_kv.log.table_cy import (
     Key,
-    SegmentRef,
     is_record_sound,
     load_record,
     mapped_record,
     newest_position,
+    pin,
     record_value,
     segment_ref,
+    unpin,
 )
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint64_t
@@ -120,10 +122,16 @@ class Reads(Core):
                 key.bad_position = position
                 raise self.read_failure(key)
         else:
+            if segment_ref(self.log, segment_of(position)) == cython.NULL:
+                key.error = 0
+                key.bad_position = position
+                raise self.read_failure(key)
+            pin(self.log, position)
             with cython.nogil:
                 header = load_record(
                     self.log, position, cython.address(buffer), cython.address(capacity), key
                 )
+            unpin(self.log, position)
             if header == cython.NULL:
                 free(buffer)
                 raise self.read_failure(key)
@@ -140,18 +148,17 @@ class Reads(Core):
 
     def large_value_at(self, position, header):
         """Check and copy without the GIL; the pin keeps the mapping."""
-        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
         size: uint64_t = header.value_size
         is_sound: cython.bint
         value: object = PyBytes_FromStringAndSize(cython.NULL, size)
         target: cython.p_char = PyBytes_AS_STRING(value)
         key: Key
-        add_atomic64(cython.address(ref.pins), 1)
+        pin(self.log, position)
         with cython.nogil:
             is_sound = header.kind == KIND_VALUE and is_record_sound(self.log, position, header)
             if is_sound:
                 memcpy(target, record_value(header), size)
-            add_atomic64(cython.address(ref.pins), cython.cast(uint64_t, -1))
+        unpin(self.log, position)
         if not is_sound:
             key.error = 0
             key.bad_position = position
@@ -161,6 +168,8 @@ class Reads(Core):
     def read_failure(self, key):
         """The exception for a record that could not be read."""
         position: uint64_t = key.bad_position
+        # A store that was closed meanwhile is no damaged one.
+        self.check_readable()
         path = self._segment_path(segment_of(position))
         if key.error == ENOMEM:
             return MemoryError(f"no memory to read a record at {path}, offset {offset_of(position)}")
@@ -178,6 +187,8 @@ class Reads(Core):
         owned: object = keys if type(keys) is list and self.log.is_mapped else tuple(keys)
         count: cython.Py_ssize_t = len(owned)
         i: cython.Py_ssize_t
+        held: uint64_t = 0
+        holds: cython.bint = False
         parsed: cython.pointer(Key) = cython.cast(
             cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key))
         )
@@ -189,6 +200,11 @@ class Reads(Core):
                 owned = tuple([key if type(key) is str else bytes_of(key) for key in owned])
                 self.parse_any(owned, count, parsed)
             self.index.find_many(parsed, count, entries)
+            for i in range(count):
+                holds = self.settle(cython.address(entries[i])) or holds
+            if holds:
+                # The GIL will be given up between the reads: the segments found must stay till the last one.
+                self.hold(cython.address(held))
             values: list = PyList_New(count)
             for i in range(count):
                 value = (
@@ -198,8 +214,37 @@ class Reads(Core):
                 PyList_SET_ITEM(values, i, value)
             return values
         finally:
+            if holds:
+                self.let_go(held)
             free(parsed)
             free(entries)
+
+    def settle(self, entry):
+        """Replace a version chain by its newest position; True when reading the record gives up the GIL."""
+        header: cython.pointer(cython.const[RecordHeader])
+        if entry[0] == 0 or entry[0] == ENTRY_ERROR:
+            return False
+        entry[0] = newest_position(self.log, entry[0])
+        if not self.log.is_mapped:
+            return True
+        header = mapped_record(self.log, entry[0])
+        return header != cython.NULL and header.value_size >= LARGE_VALUE
+
+    def hold(self, lsn):
+        """Keep every segment there is now, as a snapshot does."""
+        failed: cython.int
+        lock_releasing_gil(cython.address(self.mutex))
+        lsn[0] = self.writer.next_lsn - 1
+        failed = self.versions.open_snapshot(lsn[0])
+        pthread_mutex_unlock(cython.address(self.mutex))
+        if failed:
+            raise MemoryError("no memory for one more snapshot")
+        return 0
+
+    def let_go(self, lsn):
+        lock_releasing_gil(cython.address(self.mutex))
+        self.versions.close_snapshot(lsn)
+        pthread_mutex_unlock(cython.address(self.mutex))
 
     def parse_bytes(self, keys, count, parsed):
         """Parse `count` keys if all are plain bytes of allowed sizes; the objects are fetched ahead of their use."""

@@ -321,7 +321,6 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
             one.segment.seal(one.end)
         except OSError as error:
             raise storage_error(error, path=one.segment.path, operation="seal") from error
-        segments.write_hint(one.segment, one.run)
         segments.entries[one.segment.segment_id] = entry_of(one.segment, one.run)
         one.segment.release_descriptor()
     for one in found.dropped:
@@ -333,6 +332,9 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
         segments.open.pop(one.segment.segment_id)
         one.segment.close()
         segments.system.unlink(one.segment.path)
+    # Last: on a full disk the manifest needs the space more.
+    for one in found.unsealed:
+        segments.write_hint(one.segment, one.run)
 
 
 def remove_leftovers(segments: SegmentSet) -> None:

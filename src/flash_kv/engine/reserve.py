@@ -1,4 +1,4 @@
-"""The file RESERVE: space kept allocated, given up when a delete or a compaction needs it on a full disk.
+"""The file RESERVE: space kept allocated, for a full disk: half of it for deletes, the rest for compaction.
 
 Requires, for every method: space lock held.
 """
@@ -39,7 +39,9 @@ class Reserve:
             try:
                 self._system.allocate(fd, 0, self._size)
             except OSError:
-                self._system.unlink(self._path)
+                # What there is of it stays.
+                if self.held_bytes() == 0:
+                    self._system.unlink(self._path)
                 raise
             finally:
                 self._system.close(fd)
@@ -47,8 +49,34 @@ class Reserve:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise storage_error(error, path=self._path, operation="allocate") from error
 
+    def held_bytes(self) -> int:
+        """What `release` would give."""
+        try:
+            return self._system.file_size(self._path)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="look at") from error
+
+    def release_half(self) -> bool:
+        """Give half of the space to deletes; False when it is already given.
+
+        The rest is for the compaction after them.
+        """
+        if self.held_bytes() <= self._size // 2:
+            return False
+        try:
+            fd = self._system.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                self._system.truncate(fd, self._size // 2)
+            finally:
+                self._system.close(fd)
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="cut") from error
+        return True
+
     def release(self) -> bool:
-        """Give the space to whoever frees more; False when it is already given."""
+        """Give all the space to a step that frees more; False when it is already given."""
         try:
             self._system.unlink(self._path)
         except FileNotFoundError:

@@ -27,9 +27,11 @@ from cython.cimports.flash_kv.log.table_cy import (
     load_key,
     load_record,
     mapped_record,
+    pin,
     record_key,
     record_value,
     segment_ref,
+    unpin,
 )
 from cython.cimports.libc.errno import ENOBUFS
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
@@ -296,10 +298,10 @@ class Scan:
                     cython.cast(cython.p_char, record_key(header)), header.key_size
                 )
             if self.yielding == YIELD_VALUES:
-                return self.value_of(header)
+                return self.value_of(header, position)
             return (
                 PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size),
-                self.value_of(header),
+                self.value_of(header, position),
             )
 
     def record_at(self, position):
@@ -316,13 +318,20 @@ class Scan:
             is_sound = header != cython.NULL
             if is_sound and header.value_size >= LARGE_VALUE:
                 self.is_running = True
+                pin(self.store.log, position)
                 with cython.nogil:
                     is_sound = is_record_sound(self.store.log, position, header)
+                unpin(self.store.log, position)
                 self.is_running = False
+                # The store may have been closed meanwhile, and the mapping with it.
+                self.store.check_readable()
             elif is_sound:
                 is_sound = is_record_sound(self.store.log, position, header)
         else:
+            if segment_ref(self.store.log, segment_of(position)) == cython.NULL:
+                raise self.store.read_failure(cython.address(key))
             self.is_running = True
+            pin(self.store.log, position)
             with cython.nogil:
                 header = load_record(
                     self.store.log,
@@ -331,14 +340,15 @@ class Scan:
                     cython.address(self.buffer_size),
                     cython.address(key),
                 )
+            unpin(self.store.log, position)
             self.is_running = False
             is_sound = header != cython.NULL
         if unlikely(not is_sound):
             raise self.store.read_failure(cython.address(key))
         return header
 
-    def value_of(self, header):
-        """The value as bytes; the snapshot keeps the record where it is."""
+    def value_of(self, header, position):
+        """The value as bytes."""
         value: object
         target: cython.p_char
         if header.value_size < LARGE_VALUE:
@@ -348,7 +358,9 @@ class Scan:
         value = PyBytes_FromStringAndSize(cython.NULL, header.value_size)
         target = PyBytes_AS_STRING(value)
         self.is_running = True
+        pin(self.store.log, position)
         with cython.nogil:
             memcpy(target, record_value(header), header.value_size)
+        unpin(self.store.log, position)
         self.is_running = False
         return value

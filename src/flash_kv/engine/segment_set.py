@@ -1,11 +1,12 @@
-"""The segments of an open store: which there are, which one is active, and what the manifest says of them.
+"""The segments of an open store: room for writes, sealing, what compaction puts in the place of what, the end.
 
-Owns the manifest and every open `Segment`. A segment's life: created (listed in the manifest, durable, empty), active
-(written to), rotated (full, waiting to be sealed), sealed (cut, synced, hint written, listed with its size), retired
-(compacted away: unlinked, still mapped while a snapshot reads it), closed.
+`SegmentList` (segment_list.py) owns the manifest and every open `Segment`. A segment's life: created (listed
+in the manifest, durable, empty), active (written to), rotated (full, waiting to be sealed), sealed (cut,
+synced, hint written, listed with its size), retired (compacted away: unlinked, still mapped while a snapshot
+reads it), closed.
 
-Lock order: the seal lock (one sealing at a time), then `space_lock` (guards everything here) or the sync lock
-(durability.py), never one inside the other, then the write lock.
+Lock order: the seal lock (one sealing at a time), then `space_lock` (guards the lists, the manifest and the reserve),
+then the sync lock (durability.py), then the write lock.
 
 Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged
 record is found; a file is removed only after a manifest without it is durable.
@@ -14,197 +15,41 @@ record is found; a file is removed only after a manifest without it is durable.
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flash_kv.engine.reserve import Reserve
-from flash_kv.errors import CorruptionError, FlashKVError, StorageError, StoreFullError, storage_error
-from flash_kv.io.system import System
+from flash_kv.engine.segment_list import SegmentList
+from flash_kv.errors import CorruptionError, StorageError, StoreFullError, storage_error
 from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import HintRun, build_hint
-from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import SEGMENT_ID_MAX, hint_name
+from flash_kv.log.manifest import SegmentEntry
+from flash_kv.log.names import hint_name
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.scan_cy import scan_segment
-from flash_kv.log.segment import Segment, create_segment
-from flash_kv.options import Options, parse_durability
-
-if TYPE_CHECKING:
-    from flash_kv.engine.db import DB
+from flash_kv.log.segment import Segment
 
 # Pages brought into memory by one call, some 100 us.
 POPULATE_BYTES = 1024**2
 
 
-class SegmentSet:
-    """All segments of one store and their manifest."""
-
-    def __init__(
-        self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB
-    ) -> None:
-        self.system = system
-        self.directory = directory
-        self.options = options
-        self.store = store
-        self.reserve = Reserve(system, directory, options.reserve_bytes)
-        self.store_id = manifest.store_id
-        self.hash_key = manifest.hash_key
-        self.epoch = manifest.epoch
-        self.next_segment_id = manifest.next_segment_id
-        self.last_lsn = manifest.last_lsn
-        self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
-        self.open: dict[int, Segment] = {}
-        self.unsealed: dict[int, Segment] = {}
-        # Outputs of compactions that the manifest does not list yet; the index may point into them.
-        self.unlisted: dict[int, Segment] = {}
-        # Outputs whose hint file is still to be written.
-        self.hintless: dict[int, Segment] = {}
-        self.spare: Segment | None = None
-        self.retired: list[tuple[Segment, int]] = []
-        # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
-        # finalise an object whose __del__ writes to this store.
-        self.space_lock = threading.RLock()
-        # One sealing at a time; taken before all other locks.
-        self._seal_lock = threading.RLock()
-        self._has_epoch = False
-        # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
-        # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
-        self.is_zeroing = parse_durability(options.durability).kind != "process"
-
-    @property
-    def active(self) -> Segment | None:
-        """The segment that is written to. Only the writer itself knows, so it is asked."""
-        return self.open.get(self.store._log_end()[0])
-
-    def rotated(self) -> list[Segment]:
-        """The unsealed segments that nothing is written to any more, oldest first. Requires: space lock held.
-
-        Found by looking, not kept in a list of its own, so that nothing can be forgotten between two steps.
-        """
-        active_id = self.store._log_end()[0]
-        full = [
-            segment
-            for segment in self.unsealed.values()
-            if segment.segment_id != active_id and segment is not self.spare
-        ]
-        return sorted(full, key=lambda segment: self.store._segment_counts(segment.segment_id)["min_lsn"])
-
-    # -- the manifest
-
-    def write_manifest(self) -> None:
-        """Make the present state durable. Requires: space lock held. StoreFullError, StorageError."""
-        manifest = Manifest(
-            store_id=self.store_id,
-            hash_key=self.hash_key,
-            epoch=self.epoch,
-            next_segment_id=self.next_segment_id,
-            last_lsn=self.last_lsn,
-            segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
-        )
-        try:
-            write_manifest(self.system, self.directory, manifest)
-        except OSError as error:
-            raise storage_error(error, path=self.directory, operation="replace the manifest in") from error
-
-    # -- new segments
-
-    def create(self, origin: Origin, wanted: int) -> Segment:
-        """A new registered segment with room for `wanted` bytes, not yet listed. Requires: space lock held."""
-        if self.next_segment_id > SEGMENT_ID_MAX:
-            raise StorageError(errno.EOVERFLOW, self.directory, "number one more segment of")
-        if not self._has_epoch:
-            # A new epoch for all this opening writes: old bytes can never pass for new ones.
-            self.epoch += 1
-            self._has_epoch = True
-        segment_id = self.next_segment_id
-        self.next_segment_id += 1
-        segment = create_segment(
-            self.system,
-            self.directory,
-            segment_id=segment_id,
-            epoch=self.epoch,
-            origin=origin,
-            store_id=self.store_id,
-            capacity=self.options.segment_bytes_max,
-            wanted=wanted,
-            io=self.options.io,
-            is_zeroed=origin == "writer" and self.is_zeroing,
-        )
-        if origin == "compaction":
-            self.unlisted[segment_id] = segment
-        self.register(segment, SEGMENT_HEADER_SIZE)
-        return segment
-
-    def register(self, segment: Segment, used: int) -> None:
-        """Let positions name this segment."""
-        self.store._register(
-            segment.segment_id,
-            segment.epoch,
-            self.store_id,
-            segment.mapping,
-            segment.fd,
-            segment.readable_bytes,
-            used,
-        )
-        self.open[segment.segment_id] = segment
-
-    def list_unsealed(self, segment: Segment) -> None:
-        """Enter a new segment of the writer in the manifest, durably. Requires: space lock held."""
-        self.entries[segment.segment_id] = SegmentEntry(
-            segment_id=segment.segment_id,
-            epoch=segment.epoch,
-            origin=segment.origin,
-            sealed_bytes=None,
-            min_lsn=0,
-            max_lsn=0,
-            records=0,
-            tombstones=0,
-        )
-        self.unsealed[segment.segment_id] = segment
-        try:
-            self.write_manifest()
-        except BaseException:
-            # The manifest on disk may be the new one already. Then the file stays: as one that is full but empty it
-            # goes with the next sealing, once a manifest without it is durable.
-            self.entries.pop(segment.segment_id, None)
-            if not self._may_be_listed(segment.segment_id):
-                self.discard(segment)
-            raise
-
-    def _may_be_listed(self, segment_id: int) -> bool:
-        """Does the manifest on disk list this segment? True also when that cannot be told."""
-        try:
-            manifest = read_manifest(self.system, self.directory)
-        except (OSError, FlashKVError):
-            return True
-        return any(entry.segment_id == segment_id for entry in manifest.segments)
-
-    def discard(self, segment: Segment) -> None:
-        """Forget and remove a segment without a record. Requires: space lock held."""
-        self.forget(segment)
-        self.system.unlink(segment.path)
-
-    def forget(self, segment: Segment) -> None:
-        """Close a segment without a record. Requires: space lock held."""
-        for listing in (self.open, self.unsealed, self.unlisted):
-            listing.pop(segment.segment_id, None)
-        self.store._unregister(segment.segment_id)
-        with self.store._sync_lock:
-            segment.close()
+class SegmentSet(SegmentList):
+    """The segments of one store, and what is done with them."""
 
     # -- room for a write
 
     def make_room(self, size: int, is_delete: bool) -> None:
         """Let the log take `size` more bytes. StoreFullError with nothing changed when the disk is full."""
+        if self.space_lock._is_owned():  # type: ignore[attr-defined]
+            # A finaliser that writes, in the middle of a step of this thread that must not find another manifest.
+            raise StorageError(errno.EDEADLK, self.directory, "make room, from a finaliser, in")
         with self.space_lock:
+            # A write that waited here while the store was closed: the directory may be another process's by now.
+            self.store.check_open()
             try:
                 self._make_room(size)
             except StoreFullError:
                 # What frees space may use what was set aside for it.
-                if not is_delete or not self.reserve.release():
+                if not is_delete or not self.reserve.release_half():
                     raise
                 self._make_room(size)
 
@@ -280,18 +125,18 @@ class SegmentSet:
         with self.space_lock:
             self.store._deactivate()
 
-    def seal_rotated(self) -> int:
+    def seal_rotated(self, *, is_freeing: bool = False) -> int:
         """Seal all segments that are rotated now, oldest first; how many. Writers go on meanwhile."""
         count = 0
         with self._seal_lock:
             with self.space_lock:
                 full = self.rotated()
             for segment in full:
-                self._seal(segment)
+                self._seal(segment, is_freeing)
                 count += 1
         return count
 
-    def _seal(self, segment: Segment) -> None:
+    def _seal(self, segment: Segment, is_freeing: bool) -> None:
         """Requires: seal lock held. Interrupted at any point, it can be done again."""
         end = self.store._segment_counts(segment.segment_id)["used"]
         if end == SEGMENT_HEADER_SIZE:
@@ -305,7 +150,7 @@ class SegmentSet:
             self.entries[segment.segment_id] = entry_of(segment, run)
             self.last_lsn = max(self.last_lsn, run.seen_lsn)
             try:
-                self.write_manifest()
+                self.write_manifest(is_freeing=is_freeing)
             except BaseException:
                 self.entries[segment.segment_id] = before
                 raise
@@ -452,15 +297,6 @@ class SegmentSet:
                     segment.close()
             self.retired = kept
 
-    def sealed(self) -> list[Segment]:
-        """The sealed segments, oldest first."""
-        with self.space_lock:
-            return [
-                self.open[segment_id]
-                for segment_id, entry in sorted(self.entries.items())
-                if entry.sealed_bytes is not None and segment_id in self.open
-            ]
-
     # -- the end
 
     def close(self) -> None:
@@ -475,7 +311,7 @@ class SegmentSet:
 
     def _close(self) -> None:
         self.rotate()
-        self.seal_rotated()
+        self.seal_rotated(is_freeing=True)
         self.write_missing_hints()
         with self.space_lock:
             if self.spare is not None:

@@ -103,8 +103,15 @@ class Staging:
                 raise storage_error(cleanup_error, path=self.path, operation="remove") from cleanup_error
             error.add_note(f"{self.path} is left behind: {cleanup_error}")
         finally:
-            if self._lock is not None:
-                self._lock.release()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is None:
+            return
+        try:
+            self._lock.release()
+        except OSError as error:
+            raise storage_error(error, path=self._lock.path, operation="unlock") from error
 
 
 def _remove(system: System, path: Path) -> None:

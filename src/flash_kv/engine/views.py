@@ -151,4 +151,7 @@ class ItemsView(_View, collections.abc.ItemsView[bytes, bytes]):
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         key = _as_key(item[0])
-        return key is not None and key in self._range and self._source.get(key) == item[1]
+        if key is None or key not in self._range:
+            return False
+        value = self._source.get(key)
+        return value is not None and value == item[1]

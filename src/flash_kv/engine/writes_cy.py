@@ -233,6 +233,14 @@ class Writes(Reads):
         return value
 
     def commit_batch(self, batch, commit):
+        batch.require_idle()
+        batch.is_busy = True
+        try:
+            return self.commit_busy(batch, commit)
+        finally:
+            batch.is_busy = False
+
+    def commit_busy(self, batch, commit):
         outcome: cython.int
         batch.index_keys(self.hash_key())
         while True:

@@ -21,8 +21,9 @@ from cython.cimports.posix.mman import (
     munmap,
 )
 
-# Address space asked for, halved until the system grants it (a limit on address space is common in containers).
-RESERVED_BYTES_MAX = cython.declare(uint64_t, 1 << 40)
+# Address space asked for: room for a thousand million keys, and for hundreds of stores in one process. Halved until the
+# system grants it (a limit on address space is common in containers).
+RESERVED_BYTES_MAX = cython.declare(uint64_t, 1 << 36)
 RESERVED_BYTES_MIN = cython.declare(uint64_t, 1 << 24)
 STEP_BYTES_MIN = cython.declare(uint64_t, 1 << 16)
 HUGE_PAGE_BYTES = cython.declare(uint64_t, 1 << 21)

@@ -32,7 +32,6 @@ from cython.cimports.flash_kv.index.btree_node import (
     common_prefix,
     end_write,
     fill_node,
-    first_equal,
     head_of,
     insert_slot,
     node_at,
@@ -62,8 +61,10 @@ def _is_below(
 
 
 def route_tie(tree, blobs, node, key, bound):
-    low: uint32_t = first_equal(node, bound - 1)
+    low: uint32_t = bound - 1
     middle: uint32_t
+    while low > 0 and node.slots[low - 1].head == node.slots[bound - 1].head:
+        low -= 1
     while low < bound:
         middle = (low + bound) // 2
         if _is_below(tree, blobs, separator_of(node, middle), key):

@@ -1,10 +1,22 @@
 # One leaf of a B-tree: finding the slot of a key, and its heads. See btree_leaf_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from flash_kv.index.btree_node cimport Node, Slot
+from flash_kv.index.btree_node cimport Node, Slot, prefetch_line
 from flash_kv.index.btree_store_cy cimport NodeStore
-from flash_kv.log.table_cy cimport Key, MatchResult, TableState
+from flash_kv.log.format cimport offset_of, segment_of
+from flash_kv.log.table_cy cimport Key, MatchResult, SegmentRef, TableState, newest_position, segment_ref
 
 ctypedef const uint8_t* Bytes
+
+cdef inline void prefetch_record(TableState* log, uint64_t entry) noexcept nogil:
+    """Bring in the beginning of a record that is mapped; an entry that is wrong costs nothing but time."""
+    cdef uint64_t position
+    cdef SegmentRef* ref
+    if log.is_mapped:
+        position = newest_position(log, entry)
+        ref = segment_ref(log, segment_of(position))
+        if ref != NULL and ref.data != NULL:
+            prefetch_line(ref.data + offset_of(position))
+            prefetch_line(ref.data + offset_of(position) + 64)
 
 cdef enum SeekResult:
     SEEK_ABSENT = 0
@@ -22,8 +34,11 @@ cdef struct Loaded:
 # Read and verify the key behind an entry; False with the reason in `key`.
 cdef bint load_verified(TableState* log, uint64_t entry, Loaded* loaded, Key* key) noexcept nogil
 
-# Write lock held, or the result validated afterwards: the first slot whose key is not below `key`.
-cdef SeekResult seek_leaf(TableState* log, Node* leaf, Key* key, uint32_t* slot) noexcept nogil
+# The slot of the key, or one after that of the greatest key not known to be above it. `head` is the key's in this leaf.
+# Write lock held, or the result validated afterwards. SEEK_FOUND, SEEK_ABSENT or SEEK_FAILED.
+cdef SeekResult find_slot(TableState* log, Node* leaf, Key* key, uint64_t head, uint32_t* slot) noexcept nogil
+# The same; when the key is absent the slot is where it belongs, and SEEK_TIED says that the log was needed to tell.
+cdef SeekResult seek_slot(TableState* log, Node* leaf, Key* key, uint64_t head, uint32_t* slot) noexcept nogil
 
 # Make heads after `skip` bytes into heads after `lower` bytes; `prefix` holds the `skip` bytes.
 cdef void lower_heads(Slot* slots, uint32_t count, const uint8_t* prefix, uint32_t skip, uint32_t lower) noexcept nogil

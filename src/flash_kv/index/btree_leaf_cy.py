@@ -19,30 +19,38 @@ from cython.cimports.flash_kv.index.btree_leaf_cy import (
     SEEK_TIED,
     Bytes,
     Loaded,
+    prefetch_record,
 )
 from cython.cimports.flash_kv.index.btree_node import (
     SKIP_MAX,
+    TAG_BITS,
+    TAG_MASK,
     Node,
     Slot,
     begin_write,
     blob_at,
     blob_data,
+    candidate,
     common_prefix,
     end_write,
     fill_node,
-    first_equal,
     head_of,
+    is_tied,
     leading_zeros,
-    upper_bound,
+    leaf_bound,
+    leaf_head,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.log.format import RecordHeader
 from cython.cimports.flash_kv.log.table_cy import (
+    MATCH_NO,
     MATCH_YES,
     Key,
+    MatchResult,
     TableState,
     compare_key,
     load_record,
+    match_key,
     newest_position,
     record_key,
 )
@@ -61,23 +69,41 @@ def load_verified(log, entry, loaded, key):
     return True
 
 
-def seek_leaf(log, leaf, key, slot):
-    head: uint64_t = head_of(key.data, key.size, leaf.skip)
-    bound: uint32_t = upper_bound(leaf, head)
+def find_slot(log, leaf, key, head, slot):
+    bound: uint32_t = leaf_bound(leaf, head)
+    at: uint32_t = candidate(leaf, bound, head)
+    match: MatchResult
+    slot[0] = bound
+    while at > 0:
+        match = match_key(log, leaf.slots[at - 1].value, key)
+        if match == MATCH_YES:
+            slot[0] = at - 1
+            return SEEK_FOUND
+        if match != MATCH_NO:
+            return SEEK_FAILED
+        at = candidate(leaf, at - 1, head)
+    return SEEK_ABSENT
+
+
+def seek_slot(log, leaf, key, head, slot):
+    bound: uint32_t
     low: uint32_t
     middle: uint32_t
     order: cython.int = 0
-    slot[0] = bound
-    if bound == 0 or leaf.slots[bound - 1].head != head:
-        return SEEK_ABSENT
-    low = first_equal(leaf, bound - 1)
+    result: SeekResult = find_slot(log, leaf, key, head, slot)
+    bound = slot[0]
+    if result != SEEK_ABSENT or bound == 0 or not is_tied(leaf.slots[bound - 1].head, head):
+        return result
+    low = bound - 1
+    while low > 0 and is_tied(leaf.slots[low - 1].head, head):
+        low -= 1
+    # One miss for all of them and not one after another.
+    for middle in range(low, bound):
+        prefetch_record(log, leaf.slots[middle].value)
     while low < bound:
         middle = (low + bound) // 2
         if compare_key(log, leaf.slots[middle].value, key, cython.address(order)) != MATCH_YES:
             return SEEK_FAILED
-        if order == 0:
-            slot[0] = middle
-            return SEEK_FOUND
         if order < 0:
             bound = middle
         else:
@@ -90,10 +116,15 @@ def lower_heads(slots, count, prefix, skip, lower):
     lead: uint64_t = head_of(prefix, skip, lower)
     shift: uint32_t = 8 * (skip - lower)
     i: uint32_t
+    tag: uint64_t
+    bytes_left: uint64_t
     if skip == lower:
         return
+    lead &= ~cython.cast(uint64_t, TAG_MASK)
     for i in range(count):
-        slots[i].head = lead | (slots[i].head >> shift if shift < 64 else 0)
+        tag = slots[i].head & TAG_MASK
+        bytes_left = slots[i].head >> shift if shift < 64 else 0
+        slots[i].head = ((lead | bytes_left) & ~cython.cast(uint64_t, TAG_MASK)) | tag
 
 
 def lower_skip(store, leaf, prefix, skip):
@@ -128,8 +159,8 @@ def _can_skip_more(leaf: cython.pointer(Node)) -> cython.bint:
     difference: uint64_t
     if leaf.count < 2:
         return False
-    difference = leaf.slots[0].head ^ leaf.slots[leaf.count - 1].head
-    return difference == 0 or leading_zeros(difference) >= 8
+    difference = (leaf.slots[0].head ^ leaf.slots[leaf.count - 1].head) >> TAG_BITS
+    return difference == 0 or leading_zeros(difference) >= TAG_BITS + 8
 
 
 @cython.cfunc
@@ -158,13 +189,15 @@ def _apply_skip(
         if prefix == 0:
             return
     for i in range(leaf.count):
+        prefetch_record(log, leaf.slots[i].value)
+    for i in range(leaf.count):
         slots[i].value = leaf.slots[i].value
         is_complete = is_complete and load_verified(
             log, slots[i].value, cython.address(loaded), cython.address(ignored)
         )
         if not is_complete:
             break
-        slots[i].head = head_of(loaded.data, loaded.size, skip)
+        slots[i].head = leaf_head(loaded.data, loaded.size, skip, leaf.slots[i].head)
     free(loaded.buffer)
     if not is_complete:
         store.free_blob(prefix)

@@ -12,9 +12,11 @@
 #  96  slots 58 x (head u64, value u64)
 #
 # The slots 2 + 4k to 5 + 4k are one cache line, so a search reads the two lines with the hints and one of slots.
-# A head is the 8 key bytes after `skip` as a big-endian number, padded with zeros. Heads never descend; slots from
-# `count` on have the greatest head and lines without keys the greatest hint, so that both can be counted without
-# looking at `count`. `base` and `shift` stretch the heads of the node over the range of a hint.
+# A head is the 8 key bytes after `skip` as a big-endian number, padded with zeros; in a leaf the last two give way to
+# a tag, 16 bits of a hash of the whole key. Slots stand in key order, so heads never descend, but for the tags of keys
+# whose six bytes are equal: order does not show in those, but which of them it can be does.
+# Slots from `count` on have the greatest head and lines without keys the greatest hint, so that both can be counted
+# without looking at `count`. `base` and `shift` stretch the heads of the node over the range of a hint.
 # The value is an entry in a leaf, and child | separator blob << 32 in an inner node: the child on the separator's right.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
@@ -27,6 +29,7 @@ cdef extern from *:
     #define FK_HINT_MAX INT32_MAX
     #define FK_BIASED(half) ((int32_t)((uint32_t)(half) ^ 0x80000000u))
     #define FK_SEPARATOR_EXACT 0x80000000u
+    #define FK_MIX_ODD 0x9E3779B97F4A7C15ULL
     #define FK_LEADING_ZEROS(x) ((uint32_t)__builtin_clzll(x))
     /* The empty asm: GCC takes a function that only prefetches for one without effect, and drops calls of it. */
     static inline void fk_prefetch_line(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
@@ -55,6 +58,7 @@ cdef extern from *:
     const uint64_t HEAD_MAX "FK_HEAD_MAX"
     const int32_t HINT_MAX "FK_HINT_MAX"
     const uint32_t SEPARATOR_EXACT "FK_SEPARATOR_EXACT"
+    const uint64_t MIX_ODD "FK_MIX_ODD"   # 2^64 over the golden ratio (Knuth, multiplicative hashing)
     int32_t biased "FK_BIASED"(uint64_t half) noexcept nogil
     uint32_t leading_zeros "FK_LEADING_ZEROS"(uint64_t x) noexcept nogil  # x is not zero
     void prefetch_line "fk_prefetch_line"(const void* p) noexcept nogil
@@ -69,6 +73,9 @@ cdef enum:
     BLOB_UNIT = 16
     HEIGHT_MAX = 16
     SKIP_MAX = 65535
+    TAG_BITS = 16
+    TAG_MASK = 65535
+    MIXED_BYTES = 64                      # of a long key, at either end
 
 cdef struct Slot:
     uint64_t head
@@ -165,6 +172,36 @@ cdef inline uint64_t head_of(const uint8_t* data, uint32_t size, uint32_t skip) 
         word |= (<uint64_t>data[i]) << (56 - 8 * (i - skip))
     return word
 
+cdef inline uint64_t mix_bytes(uint64_t mixed, const uint8_t* data, uint32_t size) noexcept nogil:
+    """Requires: size >= 8."""
+    cdef uint64_t word
+    cdef uint32_t i = 0
+    while i + 8 < size:
+        memcpy(&word, data + i, 8)
+        mixed = (mixed ^ word) * MIX_ODD
+        mixed ^= mixed >> 32
+        i += 8
+    memcpy(&word, data + size - 8, 8)
+    mixed = (mixed ^ word) * MIX_ODD
+    return mixed ^ (mixed >> 32)
+
+cdef inline uint64_t mix_key(const uint8_t* data, uint32_t size) noexcept nogil:
+    """A number that differs for most keys. Only a hint: keys made to have the same are told apart all the same."""
+    cdef uint64_t mixed = size * MIX_ODD
+    if size < 8:
+        mixed = (mixed ^ head_of(data, size, 0)) * MIX_ODD
+        return mixed ^ (mixed >> 32)
+    if size <= 2 * MIXED_BYTES:
+        return mix_bytes(mixed, data, size)
+    return mix_bytes(mix_bytes(mixed, data, MIXED_BYTES), data + size - MIXED_BYTES, MIXED_BYTES)
+
+cdef inline uint64_t leaf_head(const uint8_t* data, uint32_t size, uint32_t skip, uint64_t mixed) noexcept nogil:
+    return (head_of(data, size, skip) & ~<uint64_t>TAG_MASK) | (mixed & TAG_MASK)
+
+cdef inline bint is_tied(uint64_t a, uint64_t b) noexcept nogil:
+    """Are two heads of a leaf equal but for their tags?"""
+    return (a ^ b) >> TAG_BITS == 0
+
 cdef inline uint32_t common_prefix(
     const uint8_t* a, uint32_t a_size, const uint8_t* b, uint32_t b_size
 ) noexcept nogil:
@@ -215,12 +252,17 @@ cdef inline uint32_t bound_in_line(const Node* node, uint32_t line, uint64_t hea
 cdef inline uint32_t upper_bound(const Node* node, uint64_t head) noexcept nogil:
     return bound_in_line(node, line_of(node, head), head)
 
-cdef inline uint32_t first_equal(const Node* node, uint32_t slot) noexcept nogil:
-    """The first of the slots that have the same head as `slot`."""
-    cdef uint64_t head = node.slots[slot].head
-    while slot and node.slots[slot - 1].head == head:
-        slot -= 1
-    return slot
+cdef inline uint32_t leaf_bound(const Node* leaf, uint64_t head) noexcept nogil:
+    """As `upper_bound`, with the greatest tag: after all keys that only the log can tell from one with this head."""
+    return upper_bound(leaf, head | TAG_MASK)
+
+cdef inline uint32_t candidate(const Node* leaf, uint32_t bound, uint64_t head) noexcept nogil:
+    """One more than the last slot before `bound` whose head and tag are these, 0 when there is none."""
+    while bound and is_tied(leaf.slots[bound - 1].head, head):
+        if leaf.slots[bound - 1].head == head:
+            return bound
+        bound -= 1
+    return 0
 
 cdef inline void begin_write(Node* node) noexcept nogil:
     store_release64(&node.version, node.version | 1)
@@ -242,20 +284,20 @@ cdef inline void refresh_hints(Node* node, uint32_t slot) noexcept nogil:
 
 cdef inline void stretch_hints(Node* node, bint is_below) noexcept nogil:
     """Set the range of the hints to that of the heads, and a quarter more below if wanted; and all hints."""
-    cdef uint64_t low = node.slots[0].head
+    cdef uint64_t low = node.slots[0].head & ~<uint64_t>TAG_MASK
     cdef uint64_t width
     cdef uint32_t i
     node.base = 0
     node.shift = 0
     if node.count:
-        width = node.slots[node.count - 1].head - low
+        width = (node.slots[node.count - 1].head | TAG_MASK) - low
         node.base = low
         if is_below:
             node.base -= min(low, width >> 2)
         width += low - node.base
-        node.shift = <uint8_t>leading_zeros(width) if width else 63
-        if node.shift == 0:
-            node.base = 0  # else the difference to a lesser head would be in range
+        node.shift = <uint8_t>leading_zeros(width)
+        # The range must not go beyond the greatest number, or the least would be in it.
+        node.base = min(node.base, HEAD_MAX - (HEAD_MAX >> node.shift))
     for i in range(node.count // 4, NODE_HINTS + 2):
         node.hints[i] = HINT_MAX
     refresh_hints(node, 0)

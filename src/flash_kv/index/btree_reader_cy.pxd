@@ -1,32 +1,13 @@
 # The reading side of the B-tree index. See btree_reader_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
-from flash_kv.index.btree_node cimport Node, Tree, head_of
+from flash_kv.index.btree_node cimport Node, Tree
 from flash_kv.index.btree_store_cy cimport NodeStore
 from flash_kv.index.index_cy cimport Index, Walk
 from flash_kv.log.table_cy cimport Key
 
-cdef extern from *:
-    """
-    #define FK_MIX_ODD 0x9E3779B97F4A7C15ULL
-    """
-    const uint64_t MIX_ODD "FK_MIX_ODD"   # 2^64 over the golden ratio (Knuth, multiplicative hashing)
-
 cdef enum:
     RECALL_BITS = 12
     GROUP = 16  # keys looked for together: what keeps the memory busy and stays in cache
-
-cdef inline uint64_t mix_key(Key* key) noexcept nogil:
-    """A number that differs for most keys, in its upper 44 bits."""
-    cdef uint64_t first = 0
-    cdef uint64_t last = 0
-    if key.size >= 8:
-        memcpy(&first, key.data, 8)
-        memcpy(&last, key.data + key.size - 8, 8)
-    else:
-        first = head_of(key.data, key.size, 0)
-    last ^= (first ^ key.size) * MIX_ODD
-    return (last ^ (last >> 32)) * MIX_ODD
 
 cdef inline uint32_t mark_of(uint64_t mixed) noexcept nogil:
     """Bits 20 to 45, where a recall has them; its place has the upper 12."""
@@ -62,8 +43,6 @@ cdef class BTreeReader(Index):
     cdef bint _enter_root(self, Spot* spot) noexcept nogil
     cdef bint _find_leaf(self, Key* key, Spot* spot) noexcept nogil
     cdef bint _find_once(self, Key* key, uint64_t mixed, uint64_t* entry) noexcept nogil
-    cdef bint _find_tied(self, Spot* leaf, Key* key, uint64_t* entry) noexcept nogil
     cdef void _find_leaves(self, Key* keys, Group* group) noexcept nogil
     cdef void _find_group(self, Key* keys, uint32_t count, uint64_t* entries) noexcept nogil
-    cdef void _prefetch_record(self, uint64_t entry) noexcept nogil
-    cdef uint8_t _hold(self, Spot* leaf, uint64_t head, uint32_t slot, uint64_t position) noexcept nogil
+    cdef uint8_t _hold(self, Spot* leaf, uint64_t head, uint32_t bound, uint64_t position) noexcept nogil

@@ -17,21 +17,25 @@ its leaf was not written.
 
 import cython
 from cython.cimports.flash_kv.index.btree_inner_cy import route
-from cython.cimports.flash_kv.index.btree_leaf_cy import SEEK_FAILED, SEEK_FOUND, SeekResult, seek_leaf
+from cython.cimports.flash_kv.index.btree_leaf_cy import prefetch_record
 from cython.cimports.flash_kv.index.btree_node import (
     NODE_SLOTS,
+    TAG_MASK,
     Node,
     Tree,
     bound_in_line,
+    candidate,
     child_of,
     head_of,
+    leaf_bound,
+    leaf_head,
     line_of,
+    mix_key,
     node_at,
     node_number,
     prefetch_child,
     prefetch_hints,
     prefetch_line,
-    upper_bound,
 )
 from cython.cimports.flash_kv.index.btree_reader_cy import (
     GROUP,
@@ -40,21 +44,17 @@ from cython.cimports.flash_kv.index.btree_reader_cy import (
     Recall,
     Spot,
     mark_of,
-    mix_key,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
 from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
 from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, unlikely
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, offset_of, segment_of
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import (
     MATCH_NO,
     MATCH_YES,
     MatchResult,
-    SegmentRef,
     match_key,
-    newest_position,
-    segment_ref,
 )
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import calloc, free
@@ -114,7 +114,7 @@ class BTreeReader(Index):
         entry: uint64_t = 0
         tries: uint32_t = 0
         slot: uint32_t = 0
-        mixed: uint64_t = mix_key(key)
+        mixed: uint64_t = mix_key(key.data, key.size)
         if self.recall(key, mixed, cython.address(slot), cython.address(entry)) != cython.NULL:
             return entry
         while not self._find_once(key, mixed, cython.address(entry)):
@@ -206,38 +206,26 @@ class BTreeReader(Index):
             return False
         if unlikely(leaf.node == cython.NULL):
             return True
-        head = head_of(key.data, key.size, leaf.node.skip)
-        slot = upper_bound(leaf.node, head)
-        if slot == 0 or leaf.node.slots[slot - 1].head != head:
-            return _is_unchanged(cython.address(leaf))
-        slot -= 1
-        entry[0] = leaf.node.slots[slot].value
-        if unlikely(not _is_unchanged(cython.address(leaf))):
-            return False
-        match = match_key(self.log, entry[0], key)
-        if match == MATCH_YES:
-            self.remember(mixed, leaf.node, leaf.version, slot)
-            return True
-        # The record was another's if the entry was replaced and what it named was used again.
-        if unlikely(leaf.node.slots[slot].value != entry[0] or not _is_unchanged(cython.address(leaf))):
-            return False
-        if match != MATCH_NO:
-            entry[0] = ENTRY_ERROR
-            return True
-        entry[0] = 0
-        if slot > 0 and leaf.node.slots[slot - 1].head == head:
-            return self._find_tied(cython.address(leaf), key, entry)
-        return _is_unchanged(cython.address(leaf))
-
-    def _find_tied(self, leaf, key, entry):
-        """As `_find_once`, in a leaf where several slots have the key's head."""
-        slot: uint32_t = 0
-        result: SeekResult = seek_leaf(self.log, leaf.node, key, cython.address(slot))
-        if result == SEEK_FAILED:
-            entry[0] = ENTRY_ERROR
-        elif result == SEEK_FOUND and slot < NODE_SLOTS:
+        head = leaf_head(key.data, key.size, leaf.node.skip, mixed)
+        slot = candidate(leaf.node, leaf_bound(leaf.node, head), head)
+        while slot > 0:
+            slot -= 1
             entry[0] = leaf.node.slots[slot].value
-        return _is_unchanged(leaf)
+            if unlikely(not _is_unchanged(cython.address(leaf))):
+                return False
+            match = match_key(self.log, entry[0], key)
+            if match == MATCH_YES:
+                self.remember(mixed, leaf.node, leaf.version, slot)
+                return True
+            # The record was another's if the entry was replaced and what it named was used again.
+            if unlikely(leaf.node.slots[slot].value != entry[0] or not _is_unchanged(cython.address(leaf))):
+                return False
+            if match != MATCH_NO:
+                entry[0] = ENTRY_ERROR
+                return True
+            entry[0] = 0
+            slot = candidate(leaf.node, slot, head)
+        return _is_unchanged(cython.address(leaf))
 
     def find_many(self, keys, count, entries):
         start: uint64_t = 0
@@ -283,17 +271,11 @@ class BTreeReader(Index):
             spot = cython.address(group.spots[i])
             if unlikely(spot.node == cython.NULL):
                 continue
-            group.heads[i] = head_of(keys[i].data, keys[i].size, spot.node.skip)
-            group.numbers[i] = line_of(spot.node, group.heads[i])
+            group.heads[i] = leaf_head(
+                keys[i].data, keys[i].size, spot.node.skip, mix_key(keys[i].data, keys[i].size)
+            )
+            group.numbers[i] = line_of(spot.node, group.heads[i] | TAG_MASK)
             prefetch_line(cython.address(spot.node.slots[group.numbers[i]]))
-
-    def _prefetch_record(self, entry):
-        """Bring in the beginning of the record; an entry that is wrong costs nothing but time."""
-        position: uint64_t = newest_position(self.log, entry)
-        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
-        if ref != cython.NULL and ref.data != cython.NULL:
-            prefetch_line(ref.data + offset_of(position))
-            prefetch_line(ref.data + offset_of(position) + 64)
 
     def _find_group(self, keys, count, entries):
         """Up to GROUP keys. One that meets a change, or another's record, is looked for again alone."""
@@ -308,31 +290,33 @@ class BTreeReader(Index):
             entries[i] = 0
             if unlikely(spot.node == cython.NULL):
                 continue
-            slot = bound_in_line(spot.node, group.numbers[i], group.heads[i])
-            if slot > 0 and spot.node.slots[slot - 1].head == group.heads[i]:
+            slot = bound_in_line(spot.node, group.numbers[i], group.heads[i] | TAG_MASK)
+            slot = candidate(spot.node, slot, group.heads[i])
+            if slot > 0:
                 entries[i] = spot.node.slots[slot - 1].value
             if unlikely(not _is_unchanged(spot)):
                 spot.node = cython.NULL
-            elif entries[i] != 0 and self.log.is_mapped:
-                self._prefetch_record(entries[i])
+            elif entries[i] != 0:
+                prefetch_record(self.log, entries[i])
         for i in range(count):
             if group.spots[i].node == cython.NULL or (
                 entries[i] != 0 and match_key(self.log, entries[i], cython.address(keys[i])) != MATCH_YES
             ):
                 entries[i] = self.find(cython.address(keys[i]))
 
-    def _hold(self, leaf, head, slot, position):
-        """Is the position the entry of one of the slots with this head, of which `slot` is one after the last? An entry
-        names one record, so the key need not be compared."""
+    def _hold(self, leaf, head, bound, position):
+        """Is the position the entry of one of the slots with this head before `bound`? An entry names one record, so
+        the key need not be compared."""
         entry: uint64_t
         answer: uint8_t = HOLD_NO
-        while slot > 0 and leaf.node.slots[slot - 1].head == head:
-            slot -= 1
-            entry = leaf.node.slots[slot].value
+        bound = candidate(leaf.node, bound, head)
+        while bound > 0:
+            entry = leaf.node.slots[bound - 1].value
             if entry == position:
                 return HOLD_YES
             if entry & ENTRY_VERSIONED:
                 answer = HOLD_UNKNOWN
+            bound = candidate(leaf.node, bound - 1, head)
         return answer
 
     def hold_many(self, keys, positions, count, answers):
@@ -340,7 +324,7 @@ class BTreeReader(Index):
         group: Group
         leaf: cython.pointer(Spot)
         start: uint64_t = 0
-        slot: uint32_t
+        bound: uint32_t
         i: uint32_t
         while start < count:
             group.count = cython.cast(uint32_t, min(count - start, cython.cast(uint64_t, GROUP)))
@@ -350,8 +334,8 @@ class BTreeReader(Index):
                 answers[start + i] = HOLD_UNKNOWN
                 if leaf.node == cython.NULL:
                     continue
-                slot = bound_in_line(leaf.node, group.numbers[i], group.heads[i])
-                answers[start + i] = self._hold(leaf, group.heads[i], slot, positions[start + i])
+                bound = bound_in_line(leaf.node, group.numbers[i], group.heads[i] | TAG_MASK)
+                answers[start + i] = self._hold(leaf, group.heads[i], bound, positions[start + i])
                 if not _is_unchanged(leaf):
                     answers[start + i] = HOLD_UNKNOWN
             start += group.count

@@ -18,6 +18,7 @@ from cython.cimports.flash_kv.index.btree_leaf_cy import (
     lower_skip,
 )
 from cython.cimports.flash_kv.index.btree_node import (
+    TAG_BITS,
     Node,
     Tree,
     begin_write,
@@ -25,6 +26,7 @@ from cython.cimports.flash_kv.index.btree_node import (
     end_write,
     fill_node,
     head_of,
+    is_tied,
     leading_zeros,
     node_at,
 )
@@ -54,8 +56,8 @@ def _best_cut(leaf: cython.pointer(Node)) -> uint32_t:
     for distance in range(CUT_RANGE + 1):
         for side in range(2):
             cut = middle - distance if side else middle + distance
-            difference = leaf.slots[cut - 1].head ^ leaf.slots[cut].head
-            shared = leading_zeros(difference) >> 3 if difference != 0 else 8
+            difference = (leaf.slots[cut - 1].head ^ leaf.slots[cut].head) >> TAG_BITS
+            shared = (leading_zeros(difference) - TAG_BITS) >> 3 if difference != 0 else 8
             if shared < least:
                 least = shared
                 best = cut
@@ -115,7 +117,7 @@ def _separator(
     ref: uint32_t
     left = leaf.slots[cut - 1].head if cut > 0 else head_of(key.data, key.size, leaf.skip)
     right = leaf.slots[cut].head if cut < leaf.count else head_of(key.data, key.size, leaf.skip)
-    if left == right:
+    if is_tied(left, right):
         return _separator_from_log(store, log, leaf, key, cut)
     ref = store.new_blob(key.data, leaf.skip, right, (leading_zeros(left ^ right) >> 3) + 1)
     if ref == 0:

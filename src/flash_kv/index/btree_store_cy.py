@@ -113,16 +113,19 @@ class NodeStore:
         number: uint32_t = tree.free_node
         node: cython.pointer(Node)
         if number != 0:
-            tree.free_node = node_at(self.base, number).first
+            node = node_at(self.base, number)
+            begin_write(node)
+            tree.free_node = node.first
             tree.free_nodes -= 1
         else:
             if self.node_arena.reserve(NODE_BYTES) != 0:  # at most 2^30 nodes
                 return 0
-            number = tree.nodes_size
+            number = cython.cast(uint32_t, tree.nodes_size)
+            node = node_at(self.base, number)
+            # Before it may be read: it can hold a leaf, with its version, of the tree before a reset.
+            begin_write(node)
             self.node_arena.used += NODE_BYTES
             store_release64(cython.address(tree.nodes_size), tree.nodes_size + 1)
-        node = node_at(self.base, number)
-        begin_write(node)
         node.level = level
         node.skip = 0
         node.fence_skip = 0

@@ -9,13 +9,15 @@ entries returns them, and one that has none starts over.
 
 import cython
 from cython.cimports.flash_kv.index.btree_inner_cy import prefix_order, readable_blob, route
-from cython.cimports.flash_kv.index.btree_leaf_cy import SEEK_FAILED, SEEK_FOUND, SeekResult, seek_leaf
+from cython.cimports.flash_kv.index.btree_leaf_cy import SEEK_FAILED, SEEK_FOUND, SeekResult, seek_slot
 from cython.cimports.flash_kv.index.btree_node import (
     HEIGHT_MAX,
     NODE_SLOTS,
     Node,
     Tree,
     child_of,
+    leaf_head,
+    mix_key,
     node_at,
     prefetch_hints,
     prefetch_lines,
@@ -135,6 +137,7 @@ def _seek(
     prefix: cython.pointer(cython.const[uint8_t])
     size: uint32_t = 0
     order: cython.int = 0
+    head: uint64_t
     result: SeekResult
     key.data = state.key
     key.size = state.key_size
@@ -156,7 +159,8 @@ def _seek(
         order = prefix_order(prefix, leaf.skip, cython.address(key))
         if order != 0:
             return 0 if order < 0 else leaf.count
-    result = seek_leaf(log, leaf, cython.address(key), cython.address(slot))
+    head = leaf_head(key.data, key.size, leaf.skip, mix_key(key.data, key.size))
+    result = seek_slot(log, leaf, cython.address(key), head, cython.address(slot))
     if result == SEEK_FAILED:
         if not _is_unchanged(way, 0):
             return RESTART

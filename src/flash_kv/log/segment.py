@@ -100,7 +100,8 @@ class Segment:
         try:
             self.mapping.advise_populate_write(first, min(round_up(end), self.allocated) - first)
         except (OSError, ValueError, IndexError):
-            # Advice only: the segment was sealed, cut or closed meanwhile, or memory is short; writes then fault pages in.
+            # Advice only: the segment was sealed, cut or closed meanwhile, or memory is short; writes then
+            # fault pages in.
             return
 
     def seal(self, end: int) -> None:

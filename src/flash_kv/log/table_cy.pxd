@@ -1,7 +1,7 @@
 # The segment table: from positions to bytes, for every compiled module. See table_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
-from flash_kv.intrinsics cimport load_acquire64
+from flash_kv.intrinsics cimport add_atomic64, load_acquire64
 from flash_kv.log.format cimport (
     ENTRY_VERSIONED, HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, offset_of, record_size, segment_of,
 )
@@ -90,6 +90,13 @@ cdef inline const uint8_t* record_key(const RecordHeader* header) noexcept nogil
 
 cdef inline const uint8_t* record_value(const RecordHeader* header) noexcept nogil:
     return (<const uint8_t*>header) + HEADER_SIZE + header.key_size
+
+cdef inline void pin(TableState* table, uint64_t position) noexcept nogil:
+    """Keep the segment of a position while the GIL is given up. Requires: the GIL, and a segment that is there."""
+    add_atomic64(&segment_ref(table, segment_of(position)).pins, 1)
+
+cdef inline void unpin(TableState* table, uint64_t position) noexcept nogil:
+    add_atomic64(&segment_ref(table, segment_of(position)).pins, <uint64_t>-1)
 
 cdef class SegmentTable:
     cdef TableState state

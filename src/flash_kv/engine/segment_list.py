@@ -1,0 +1,213 @@
+"""Which segments an open store has, and the manifest that says so.
+
+Lock order, invariants and the life of a segment: segment_set.py, where what is done with them stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flash_kv.engine.reserve import Reserve
+from flash_kv.errors import FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.io.system import System
+from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
+from flash_kv.log.names import SEGMENT_ID_MAX, hint_name
+from flash_kv.log.records import SEGMENT_HEADER_SIZE
+from flash_kv.log.segment import Segment, create_segment
+from flash_kv.options import Options, parse_durability
+
+if TYPE_CHECKING:
+    from flash_kv.engine.db import DB
+
+
+class SegmentList:
+    """All segments of one store and their manifest."""
+
+    def __init__(
+        self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB
+    ) -> None:
+        self.system = system
+        self.directory = directory
+        self.options = options
+        self.store = store
+        self.reserve = Reserve(system, directory, options.reserve_bytes)
+        self.store_id = manifest.store_id
+        self.hash_key = manifest.hash_key
+        self.epoch = manifest.epoch
+        self.next_segment_id = manifest.next_segment_id
+        self.last_lsn = manifest.last_lsn
+        self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
+        self.open: dict[int, Segment] = {}
+        self.unsealed: dict[int, Segment] = {}
+        # Outputs of compactions that the manifest does not list yet; the index may point into them.
+        self.unlisted: dict[int, Segment] = {}
+        # Outputs whose hint file is still to be written.
+        self.hintless: dict[int, Segment] = {}
+        self.spare: Segment | None = None
+        self.retired: list[tuple[Segment, int]] = []
+        # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
+        # finalise an object whose __del__ writes to this store.
+        self.space_lock = threading.RLock()
+        # One sealing at a time; taken before all other locks.
+        self._seal_lock = threading.RLock()
+        self._has_epoch = False
+        # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
+        # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
+        self.is_zeroing = parse_durability(options.durability).kind != "process"
+
+    @property
+    def active(self) -> Segment | None:
+        """The segment that is written to. Only the writer itself knows, so it is asked."""
+        return self.open.get(self.store._log_end()[0])
+
+    def rotated(self) -> list[Segment]:
+        """The unsealed segments that nothing is written to any more, oldest first. Requires: space lock held.
+
+        Found by looking, not kept in a list of its own, so that nothing can be forgotten between two steps.
+        """
+        active_id = self.store._log_end()[0]
+        full = [
+            segment
+            for segment in self.unsealed.values()
+            if segment.segment_id != active_id and segment is not self.spare
+        ]
+        return sorted(full, key=lambda segment: self.store._segment_counts(segment.segment_id)["min_lsn"])
+
+    def sealed(self) -> list[Segment]:
+        """The sealed segments, oldest first."""
+        with self.space_lock:
+            return [
+                self.open[segment_id]
+                for segment_id, entry in sorted(self.entries.items())
+                if entry.sealed_bytes is not None and segment_id in self.open
+            ]
+
+    # -- the manifest
+
+    def write_manifest(self, *, is_freeing: bool = True) -> None:
+        """Make the present state durable. Requires: space lock held. StoreFullError, StorageError.
+
+        `is_freeing`: it is a step to more free space, or to a store in good order, and may use what was set aside.
+        """
+        while True:
+            try:
+                self._write_manifest()
+                return
+            except StoreFullError:
+                if not is_freeing or not (self.reserve.release() or self._remove_a_hint()):
+                    raise
+
+    def _remove_a_hint(self) -> bool:
+        """Give up a hint file for its space: it only saves time. False when there is none."""
+        for segment_id in self.entries:
+            try:
+                self.system.unlink(self.directory / hint_name(segment_id))
+                return True
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error(error, path=self.directory, operation="unlink a hint file in") from error
+        return False
+
+    def _write_manifest(self) -> None:
+        manifest = Manifest(
+            store_id=self.store_id,
+            hash_key=self.hash_key,
+            epoch=self.epoch,
+            next_segment_id=self.next_segment_id,
+            last_lsn=self.last_lsn,
+            segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
+        )
+        try:
+            write_manifest(self.system, self.directory, manifest)
+        except OSError as error:
+            raise storage_error(error, path=self.directory, operation="replace the manifest in") from error
+
+    # -- new segments
+
+    def create(self, origin: Origin, wanted: int) -> Segment:
+        """A new registered segment with room for `wanted` bytes, not yet listed. Requires: space lock held."""
+        if self.next_segment_id > SEGMENT_ID_MAX:
+            raise StorageError(errno.EOVERFLOW, self.directory, "number one more segment of")
+        if not self._has_epoch:
+            # A new epoch for all this opening writes: old bytes can never pass for new ones.
+            self.epoch += 1
+            self._has_epoch = True
+        segment_id = self.next_segment_id
+        self.next_segment_id += 1
+        segment = create_segment(
+            self.system,
+            self.directory,
+            segment_id=segment_id,
+            epoch=self.epoch,
+            origin=origin,
+            store_id=self.store_id,
+            capacity=self.options.segment_bytes_max,
+            wanted=wanted,
+            io=self.options.io,
+            is_zeroed=origin == "writer" and self.is_zeroing,
+        )
+        if origin == "compaction":
+            self.unlisted[segment_id] = segment
+        self.register(segment, SEGMENT_HEADER_SIZE)
+        return segment
+
+    def register(self, segment: Segment, used: int) -> None:
+        """Let positions name this segment."""
+        self.store._register(
+            segment.segment_id,
+            segment.epoch,
+            self.store_id,
+            segment.mapping,
+            segment.fd,
+            segment.readable_bytes,
+            used,
+        )
+        self.open[segment.segment_id] = segment
+
+    def list_unsealed(self, segment: Segment) -> None:
+        """Enter a new segment of the writer in the manifest, durably. Requires: space lock held."""
+        self.entries[segment.segment_id] = SegmentEntry(
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            origin=segment.origin,
+            sealed_bytes=None,
+            min_lsn=0,
+            max_lsn=0,
+            records=0,
+            tombstones=0,
+        )
+        self.unsealed[segment.segment_id] = segment
+        try:
+            self.write_manifest(is_freeing=False)
+        except BaseException:
+            # The manifest on disk may be the new one already. Then the file stays: as one that is full but empty it
+            # goes with the next sealing, once a manifest without it is durable.
+            self.entries.pop(segment.segment_id, None)
+            if not self._may_be_listed(segment.segment_id):
+                self.discard(segment)
+            raise
+
+    def _may_be_listed(self, segment_id: int) -> bool:
+        """Does the manifest on disk list this segment? True also when that cannot be told."""
+        try:
+            manifest = read_manifest(self.system, self.directory)
+        except (OSError, FlashKVError):
+            return True
+        return any(entry.segment_id == segment_id for entry in manifest.segments)
+
+    def discard(self, segment: Segment) -> None:
+        """Forget and remove a segment without a record. Requires: space lock held."""
+        self.forget(segment)
+        self.system.unlink(segment.path)
+
+    def forget(self, segment: Segment) -> None:
+        """Close a segment without a record. Requires: space lock held."""
+        for listing in (self.open, self.unsealed, self.unlisted):
+            listing.pop(segment.segment_id, None)
+        self.store._unregister(segment.segment_id)
+        with self.store._sync_lock:
+            segment.close()
