@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Report, run_forked
-from support.workload import UNSYNCED, content, open_files_in, open_with
 
 from flash_kv import DB, CorruptionError, NotAStoreError
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.log.manifest import read_manifest
 from flash_kv.log.records import HEADER_SIZE, SEGMENT_HEADER_SIZE
+from support.processes import Report, run_forked
+from support.workload import UNSYNCED, content, open_files_in, open_with
 
 OpenSmall = Callable[..., DB]
 
@@ -106,7 +106,9 @@ def test_a_compacted_copy_does_not_beat_a_newer_write(open_small: OpenSmall) -> 
         assert content(db) == model
 
 
-def test_a_crash_while_compacted_segments_are_swapped_in_keeps_every_key(open_small: OpenSmall, tmp_path: Path) -> None:
+def test_a_crash_while_compacted_segments_are_swapped_in_keeps_every_key(
+    open_small: OpenSmall, tmp_path: Path
+) -> None:
     with open_small() as db:
         for number in range(100):
             db.put(f"k{number}", b"%d" % number * 900)
@@ -174,8 +176,12 @@ def test_inputs_of_a_compaction_are_removed_after_its_outputs_are_durable(
     assert written_before
 
 
-@pytest.mark.parametrize("what", ["truncated", "empty", "flipped", "another store's", "older", "outside", "missing"])
-def test_a_bad_hint_costs_time_and_never_data(open_small: OpenSmall, tmp_path: Path, what: str, rng: random.Random) -> None:
+@pytest.mark.parametrize(
+    "what", ["truncated", "empty", "flipped", "another store's", "older", "outside", "missing"]
+)
+def test_a_bad_hint_costs_time_and_never_data(
+    open_small: OpenSmall, tmp_path: Path, what: str, rng: random.Random
+) -> None:
     with open_small() as db:
         for number in range(100):
             db.put(f"k{number}", b"%d" % number * 500)
@@ -209,11 +215,14 @@ def test_a_bad_hint_costs_time_and_never_data(open_small: OpenSmall, tmp_path: P
         assert content(db) == model
 
 
-def test_a_torn_tail_neither_blocks_the_open_nor_swallows_later_writes(open_small: OpenSmall, tmp_path: Path) -> None:
+def test_a_torn_tail_neither_blocks_the_open_nor_swallows_later_writes(
+    open_small: OpenSmall, tmp_path: Path
+) -> None:
     killed(lambda: open_small().update({"a": "1", "b": "2"}))
     (segment,) = (tmp_path / "db").glob("*.seg")
-    data = segment.read_bytes().rstrip(b"\0")
-    segment.write_bytes(data + b"\x17\x42\x99" * 20)
+    data = segment.read_bytes()
+    end = len(data.rstrip(b"\0")) + 7 & ~7
+    segment.write_bytes(data[:end] + b"\x17\x42\x99" * 20)
     killed(lambda: open_small().put("c", "3"))
     with open_small() as db:
         assert dict(db) == {b"a": b"1", b"b": b"2", b"c": b"3"}
@@ -289,7 +298,9 @@ def test_a_new_segment_is_in_a_synced_directory_before_a_manifest_lists_it(
     assert wrong == []
 
 
-def test_an_iterator_during_compactions_misses_no_key_doubles_none_and_is_never_stale(open_small: OpenSmall) -> None:
+def test_an_iterator_during_compactions_misses_no_key_doubles_none_and_is_never_stale(
+    open_small: OpenSmall,
+) -> None:
     with open_small(compaction="auto", compaction_interval_s=0.002, compaction_dead_bytes=0) as db:
         for number in range(300):
             db.put(f"{number:04}", b"before %d" % number * 30)
@@ -302,13 +313,15 @@ def test_an_iterator_during_compactions_misses_no_key_doubles_none_and_is_never_
             for number in range(0, 300, 2):
                 db.delete(f"{number:04}")
             db.compact()
-            seen += [item for item, _ in zip(scan, range(20), strict=False)]
+            seen += [item for _, item in zip(range(20), scan, strict=False)]
         seen += list(scan)
         assert sorted(seen) == sorted(before)
         assert len(db) == 150
 
 
-def test_compactions_use_up_no_descriptors_and_keep_no_removed_file_open(open_small: OpenSmall, tmp_path: Path) -> None:
+def test_compactions_use_up_no_descriptors_and_keep_no_removed_file_open(
+    open_small: OpenSmall, tmp_path: Path
+) -> None:
     with open_small() as db:
         counts = []
         for number in range(12):
@@ -318,7 +331,7 @@ def test_compactions_use_up_no_descriptors_and_keep_no_removed_file_open(open_sm
             left = open_files_in(tmp_path / "db")
             assert not [one for one in left if "(deleted)" in one and ".seg" in one]
             counts.append(len(left))
-        assert counts[-1] <= counts[1] + 2
+        assert max(counts) <= 10
 
 
 @pytest.mark.parametrize("jump_s", [-10 * 365 * 86_400, 10 * 365 * 86_400])
@@ -351,7 +364,9 @@ def test_a_jump_of_the_clock_deletes_nothing(tmp_path: Path, index: str, io: str
 
 
 @pytest.mark.parametrize("left", [b"", b"pid=1 host=nowhere started=2020-01-01T00:00:00Z\n", b"\xff" * 5000])
-def test_an_empty_or_stale_lock_file_does_not_block_the_start(open_small: OpenSmall, tmp_path: Path, left: bytes) -> None:
+def test_an_empty_or_stale_lock_file_does_not_block_the_start(
+    open_small: OpenSmall, tmp_path: Path, left: bytes
+) -> None:
     with open_small() as db:
         db["a"] = "1"
     (tmp_path / "db" / "LOCK").write_bytes(left)
@@ -368,13 +383,14 @@ def test_a_batch_that_begins_at_the_end_of_a_segment_is_whole_or_not_there(
     def body() -> None:
         db = open_small()
         db.put("before", b"x" * 60_000)
-        db.put_many([(f"b{number}", b"%d" % number * 500) for number in range(10)])
+        db.put_many([(f"b{number}", b"%d" % number * 2000) for number in range(10)])
 
     killed(body)
     for path in sorted((tmp_path / "db").glob("*.seg")):
         data = path.read_bytes()
         # All that a power cut could leave of the last segment, roughly.
-        if b"b0" in data:
+        if b"b00" in data:
+            assert b"before" not in data
             for size in range(SEGMENT_HEADER_SIZE, len(data.rstrip(b"\0")), 997):
                 shutil.copytree(tmp_path / "db", tmp_path / "copy")
                 (tmp_path / "copy" / path.name).write_bytes(data[:size])
@@ -385,7 +401,9 @@ def test_a_batch_that_begins_at_the_end_of_a_segment_is_whole_or_not_there(
         assert len(db) == 11
 
 
-def test_a_batch_whose_records_are_sound_but_not_all_there_is_not_read(open_small: OpenSmall, tmp_path: Path) -> None:
+def test_a_batch_whose_records_are_sound_but_not_all_there_is_not_read(
+    open_small: OpenSmall, tmp_path: Path
+) -> None:
     # Each record of a batch has a checksum of its own; that must not make a part of the batch good.
     def body() -> None:
         db = open_small()
@@ -410,7 +428,7 @@ def test_no_space_for_a_page_of_the_mapping_is_an_error_and_no_sigbus(tmp_path: 
         system = FaultySystem(inner=UNSYNCED)
         db = open_with(tmp_path / "db", system, index=index, io="mmap")
         system.add(Fault("allocate", errno=errno.ENOSPC, from_then_on=True))
-        for number in range(2000):
+        for number in range(400):
             try:
                 db.put(f"k{number}", b"x" * 1000)
             except OSError as error:
@@ -423,7 +441,9 @@ def test_no_space_for_a_page_of_the_mapping_is_an_error_and_no_sigbus(tmp_path: 
 
 
 @pytest.mark.parametrize("what", ["the value", "the whole record", "a page"])
-def test_zeros_in_the_place_of_a_value_are_never_returned(open_small: OpenSmall, tmp_path: Path, what: str) -> None:
+def test_zeros_in_the_place_of_a_value_are_never_returned(
+    open_small: OpenSmall, tmp_path: Path, what: str
+) -> None:
     value = bytes(range(1, 251)) * 32
     with open_small() as db:
         for number in range(5):

@@ -15,7 +15,7 @@ from flash_kv import DB, ClosedError, LockedError, PoisonedError, Snapshot, Stor
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.io.lockfile import acquire
 from flash_kv.io.system import REAL
-from support.damage import crash_image, flip, hint_of, manifest_of, segments, tree
+from support.damage import crash_image, flip, hint_of, manifest_of, overwrite, records, segments, tree
 from support.stores import fill, settle
 from support.workload import UNSYNCED, content, open_with
 
@@ -312,6 +312,23 @@ def test_a_store_opened_for_reading_can_be_backed_up_unsealed_tail_included(
     assert report.bytes_copied > 0
     assert tree(tmp_path / "killed") == before
     assert content(open_small("copy")) == content(db)
+
+
+def test_what_an_open_leaves_out_is_not_in_the_backup_of_a_store_opened_for_reading(
+    open_small: Open, tmp_path: Path
+) -> None:
+    db = open_small()
+    # Nothing is sealed meanwhile: two segments are written to, and the first one has a torn tail.
+    with db._segments._seal_lock:
+        for i in range(100):
+            db[f"key {i}"] = b"%d " % i * 300
+        crash_image(db, tmp_path / "killed")
+    torn = records(tmp_path / "killed")[20]
+    overwrite(torn.path, torn.record.offset, bytes(torn.size))
+    reader = open_small("killed", read_only=True)
+    report = reader.backup(tmp_path / "copy")
+    assert (report.keys, report.segments) == (20, 1)
+    assert content(open_small("copy")) == content(reader)
 
 
 def test_a_store_whose_disk_fails_can_still_be_backed_up(open_small: Open, tmp_path: Path) -> None:

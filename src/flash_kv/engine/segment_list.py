@@ -54,6 +54,7 @@ class SegmentList:
         # One sealing at a time; taken before all other locks.
         self._seal_lock = threading.RLock()
         self._has_epoch = False
+        self._has_new_names = False
         # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
         # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
         self.is_zeroing = parse_durability(options.durability).kind != "process"
@@ -122,6 +123,11 @@ class SegmentList:
             segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
         )
         try:
+            if self._has_new_names:
+                # Durability: the names of new segments first, or a power cut could leave a manifest that lists what is
+                # not there.
+                self.system.sync_directory(self.directory)
+                self._has_new_names = False
             write_manifest(self.system, self.directory, manifest)
         except OSError as error:
             raise storage_error(error, path=self.directory, operation="replace the manifest in") from error
@@ -138,6 +144,7 @@ class SegmentList:
             self._has_epoch = True
         segment_id = self.next_segment_id
         self.next_segment_id += 1
+        self._has_new_names = True
         segment = create_segment(
             self.system,
             self.directory,

@@ -75,7 +75,6 @@ cdef enum:
     SKIP_MAX = 65535
     TAG_BITS = 16
     TAG_MASK = 65535
-    MIXED_BYTES = 64                      # of a long key, at either end
 
 cdef struct Slot:
     uint64_t head
@@ -172,28 +171,36 @@ cdef inline uint64_t head_of(const uint8_t* data, uint32_t size, uint32_t skip) 
         word |= (<uint64_t>data[i]) << (56 - 8 * (i - skip))
     return word
 
-cdef inline uint64_t mix_bytes(uint64_t mixed, const uint8_t* data, uint32_t size) noexcept nogil:
-    """Requires: size >= 8."""
-    cdef uint64_t word
-    cdef uint32_t i = 0
-    while i + 8 < size:
-        memcpy(&word, data + i, 8)
-        mixed = (mixed ^ word) * MIX_ODD
-        mixed ^= mixed >> 32
-        i += 8
-    memcpy(&word, data + size - 8, 8)
-    mixed = (mixed ^ word) * MIX_ODD
+cdef inline uint64_t fold(uint64_t mixed) noexcept nogil:
+    """Bring what a product keeps in its upper half down to where the tag is."""
     return mixed ^ (mixed >> 32)
 
 cdef inline uint64_t mix_key(const uint8_t* data, uint32_t size) noexcept nogil:
     """A number that differs for most keys. Only a hint: keys made to have the same are told apart all the same."""
     cdef uint64_t mixed = size * MIX_ODD
+    cdef uint64_t[4] lanes
+    cdef uint64_t[4] words
+    cdef uint64_t word
+    cdef uint32_t i = 0
     if size < 8:
-        mixed = (mixed ^ head_of(data, size, 0)) * MIX_ODD
-        return mixed ^ (mixed >> 32)
-    if size <= 2 * MIXED_BYTES:
-        return mix_bytes(mixed, data, size)
-    return mix_bytes(mix_bytes(mixed, data, MIXED_BYTES), data + size - MIXED_BYTES, MIXED_BYTES)
+        return fold((mixed ^ head_of(data, size, 0)) * MIX_ODD)
+    if size > 32:
+        # Four products at a time do not wait for each other.
+        lanes[0] = lanes[1] = lanes[2] = lanes[3] = mixed
+        while i + 32 < size:
+            memcpy(words, data + i, 32)
+            lanes[0] = (lanes[0] ^ words[0]) * MIX_ODD
+            lanes[1] = (lanes[1] ^ words[1]) * MIX_ODD
+            lanes[2] = (lanes[2] ^ words[2]) * MIX_ODD
+            lanes[3] = (lanes[3] ^ words[3]) * MIX_ODD
+            i += 32
+        mixed = fold(lanes[0]) + 3 * fold(lanes[1]) + 5 * fold(lanes[2]) + 7 * fold(lanes[3])
+    while i + 8 < size:
+        memcpy(&word, data + i, 8)
+        mixed = fold((mixed ^ word) * MIX_ODD)
+        i += 8
+    memcpy(&word, data + size - 8, 8)
+    return fold((mixed ^ word) * MIX_ODD)
 
 cdef inline uint64_t leaf_head(const uint8_t* data, uint32_t size, uint32_t skip, uint64_t mixed) noexcept nogil:
     return (head_of(data, size, skip) & ~<uint64_t>TAG_MASK) | (mixed & TAG_MASK)
