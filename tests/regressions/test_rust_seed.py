@@ -20,14 +20,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Report, run_forked
-from support.workload import UNSYNCED, content, open_with
 
 import flash_kv
-from flash_kv import DB, ClosedError, CorruptionError, FlashKVError, LockedError, PoisonedError, StoreFullError
+from flash_kv import (
+    DB,
+    ClosedError,
+    CorruptionError,
+    FlashKVError,
+    LockedError,
+    PoisonedError,
+    StoreFullError,
+)
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.io.system import REAL
 from flash_kv.log.records import HEADER_SIZE, SEGMENT_HEADER_SIZE
+from support.processes import Report, run_forked
+from support.workload import UNSYNCED, content, open_with
 
 OpenSmall = Callable[..., DB]
 
@@ -52,7 +60,7 @@ def killed(body: Callable[[], object]) -> None:
     assert run_forked(then_die)[1] == -signal.SIGKILL
 
 
-# "a last record under 11 bytes is dropped at open: a deleted short key is back after a clean close"
+# The bug: a last record under 11 bytes is dropped at open: a deleted short key is back after a clean close.
 
 
 @pytest.mark.parametrize("is_clean", [True, False], ids=["closed", "killed"])
@@ -77,10 +85,12 @@ def test_a_short_last_record_is_not_dropped_at_open(open_small: OpenSmall, key: 
         assert dict(db) == {key.encode(): b"", b"b": b""}
 
 
-# "after a torn tail every later put is acknowledged and unreadable, and the next open fails"
+# The bug: after a torn tail every later put is acknowledged and unreadable, and the next open fails.
 
 
-def test_puts_after_a_torn_tail_are_readable_and_the_next_open_succeeds(open_small: OpenSmall, tmp_path: Path) -> None:
+def test_puts_after_a_torn_tail_are_readable_and_the_next_open_succeeds(
+    open_small: OpenSmall, tmp_path: Path
+) -> None:
     killed(lambda: open_small().put_many([(f"k{number}", b"%d" % number) for number in range(5)]))
     killed(lambda: open_small().put("last", "record"))
     newest = sorted((tmp_path / "db").glob("*.seg"))[-1]
@@ -101,12 +111,14 @@ def test_puts_after_a_torn_tail_are_readable_and_the_next_open_succeeds(open_sma
 # test_a_crash_while_compacted_segments_are_swapped_in_keeps_every_key and
 # test_opening_a_store_touches_no_directory_beside_it of the family.
 
-# "merge takes two locks in the opposite order of put and get: deadlock in the first merge"
+# The bug: merge takes two locks in the opposite order of put and get: deadlock in the first merge.
 
 
 def test_compactions_beside_puts_gets_and_scans_do_not_deadlock(tmp_path: Path, index: str, io: str) -> None:
     def body(report: Report) -> None:
-        db = open_with(tmp_path / "db", REAL, index=index, io=io, compaction_interval_s=0.001, compaction="auto")
+        db = open_with(
+            tmp_path / "db", REAL, index=index, io=io, compaction_interval_s=0.001, compaction="auto"
+        )
         ends = time.monotonic() + 0.6
 
         def work(number: int) -> None:
@@ -143,7 +155,7 @@ def test_compactions_beside_puts_gets_and_scans_do_not_deadlock(tmp_path: Path, 
     assert run_forked(body, timeout_s=20) == ([b"1"], 0)
 
 
-# "`write`, not write-all: a full disk acknowledges a record that is not there"
+# The bug: `write`, not write-all: a full disk acknowledges a record that is not there.
 
 
 def test_a_short_write_acknowledges_nothing(tmp_path: Path, index: str) -> None:
@@ -172,7 +184,7 @@ def test_a_disk_that_takes_only_some_of_a_write_at_a_time_gets_all_of_it(
         assert db["a"] == bytes(range(256)) * 10
 
 
-# "a commit that returned an error is visible after the next open; a put too"
+# The bug: a commit that returned an error is visible after the next open; a put too.
 
 
 @pytest.mark.parametrize("kind", ["put", "delete", "batch"])
@@ -194,7 +206,7 @@ def test_what_returned_an_error_is_not_there_after_the_next_open(open_small: Ope
         assert dict(again) == {b"a": b"1", b"b": b"2"}
 
 
-# "an unknown type byte, a bad varint or a huge length kills the process (8 GiB allocation from 71 bytes)"
+# The bug: an unknown type byte, a bad varint or a huge length kills the process (8 GiB allocation from 71 bytes).
 
 FIELDS = {
     "kind": (4, b"\x7f"),
@@ -261,7 +273,7 @@ def test_71_bytes_that_speak_of_8_gib_are_an_error(tmp_path: Path, index: str, i
         assert db.stats().recovery.torn_tail_bytes == 71
 
 
-# "log append and index update are two critical sections: 13 of 200,000 keys differed after restart"
+# The bug: log append and index update are two critical sections: 13 of 200,000 keys differed after restart.
 
 
 def test_after_a_race_of_writers_memory_and_log_agree(open_small: OpenSmall) -> None:
@@ -292,7 +304,7 @@ def test_after_a_race_of_writers_memory_and_log_agree(open_small: OpenSmall) -> 
         assert content(again) == before
 
 
-# "close leaves the engine usable: two writers, and `get` returned another key's value"
+# The bug: close leaves the engine usable: two writers, and `get` returned another key's value.
 
 
 def test_a_closed_handle_neither_reads_nor_writes_what_another_has(open_small: OpenSmall) -> None:
@@ -319,7 +331,7 @@ def test_a_closed_handle_neither_reads_nor_writes_what_another_has(open_small: O
     snapshot.close()
 
 
-# "space is freed at the next open only; free space is measured on `/`"
+# The bug: space is freed at the next open only; free space is measured on `/`.
 
 
 def test_space_is_back_on_disk_while_the_store_is_open(open_small: OpenSmall, tmp_path: Path) -> None:
@@ -350,7 +362,7 @@ def test_free_space_is_asked_of_the_file_system_the_store_is_on(tmp_path: Path, 
             assert str(path).startswith(str(tmp_path / "db"))
 
 
-# "backup copies files while they change"
+# The bug: backup copies files while they change.
 
 
 def test_a_backup_under_writers_is_one_moment_of_the_store(open_small: OpenSmall, tmp_path: Path) -> None:
@@ -383,7 +395,7 @@ def test_a_backup_under_writers_is_one_moment_of_the_store(open_small: OpenSmall
     assert versions == sorted(versions)
 
 
-# "readers see half a batch"
+# The bug: readers see half a batch.
 
 
 def test_readers_never_see_half_a_batch(open_small: OpenSmall) -> None:
@@ -415,7 +427,7 @@ def test_readers_never_see_half_a_batch(open_small: OpenSmall) -> None:
         assert halves == []
 
 
-# "a missing segment is silently recreated empty"
+# The bug: a missing segment is silently recreated empty.
 
 
 def test_a_missing_segment_is_an_error_and_not_made_again(open_small: OpenSmall, tmp_path: Path) -> None:
