@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import threading
 import time
@@ -212,3 +213,16 @@ def test_many_reads_at_once_beside_compaction_find_every_key(open_db: OpenDB, rn
     with switching_often():
         counts = repeat_together(1.5, overwrite_and_compact, read, read)
     assert counts[0] > 1
+
+
+@pytest.mark.parametrize("io", ["file"])
+def test_short_record_at_the_end_is_read_while_sealing_cuts_the_file_behind_it(open_db: OpenDB) -> None:
+    # A read by pread takes more than a short record with it. What sealing does beside a read is done here before it.
+    db = open_db(**SMALL, compaction="off")
+    db.put(b"k", b"v")
+    (path,) = db.path.glob("*.seg")
+    os.truncate(path, 64 + 32)
+    assert db.get(b"k") == b"v"
+    assert db.get_many([b"k"]) == [b"v"]
+    assert b"k" in db
+    assert list(db.items()) == [(b"k", b"v")]

@@ -275,7 +275,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         # The background thread seals and removes files: a copy made meanwhile would be of no one moment.
         segments = self.db._segments
         with segments._seal_lock, segments.space_lock:
-            shutil.copytree(before, self.path)
+            shutil.copytree(before, self.path, ignore=shutil.ignore_patterns("tmp-*"))
         self.let_go()
         self.db.close()
         shutil.rmtree(before)

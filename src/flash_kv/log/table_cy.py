@@ -172,6 +172,10 @@ def _fetch(
         key.error = ENOMEM
         return cython.NULL
     key.error = _read_exactly(ref.fd, buffer[0], wanted, offset)
+    if key.error == EIO and wanted > HEADER_SIZE:
+        # More was asked for than the record may have, and the segment may just have been sealed: cut behind its last one.
+        wanted = HEADER_SIZE
+        key.error = _read_exactly(ref.fd, buffer[0], wanted, offset)
     if key.error:
         return cython.NULL
     got = wanted
