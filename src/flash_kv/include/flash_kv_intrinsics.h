@@ -18,7 +18,8 @@ static inline uint64_t fk_add64(uint64_t *p, uint64_t v) { return __atomic_fetch
 /* Between a seqlock's odd version and the stores it guards, and between guarded loads and the check. */
 static inline void fk_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void fk_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
-static inline void fk_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+/* The empty asm keeps GCC from dropping calls of functions that do nothing but prefetch. */
+static inline void fk_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
 static inline uint64_t fk_bswap64(uint64_t v) { return __builtin_bswap64(v); }
 static inline int fk_is_unlikely(int condition) { return __builtin_expect(condition, 0); }
 
