@@ -173,7 +173,7 @@ def _fetch(
         return cython.NULL
     key.error = _read_exactly(ref.fd, buffer[0], wanted, offset)
     if key.error == EIO and wanted > HEADER_SIZE:
-        # More was asked for than the record may have, and the segment may just have been sealed: cut behind its last one.
+        # More was asked for than the record may have, and the segment may just have been sealed and cut.
         wanted = HEADER_SIZE
         key.error = _read_exactly(ref.fd, buffer[0], wanted, offset)
     if key.error:
