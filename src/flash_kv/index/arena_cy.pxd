@@ -2,6 +2,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 cdef class Arena:
     cdef uint8_t* data                    # never moves while the arena lives
+    cdef uint8_t* _range                  # what was reserved; `data` is its first aligned byte
+    cdef uint64_t _range_size
     cdef readonly uint64_t reserved       # bytes of address space
     cdef readonly uint64_t committed      # bytes that may be touched
     cdef uint64_t used                    # bytes handed out

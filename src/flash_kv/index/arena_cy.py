@@ -45,12 +45,16 @@ class Arena:
             size >>= 1
         if address == MAP_FAILED:
             raise MemoryError(f"cannot reserve {RESERVED_BYTES_MIN} bytes of address space for an index")
-        self.data = cython.cast(cython.pointer(uint8_t), address)
-        self.reserved = size
+        self._range = cython.cast(cython.pointer(uint8_t), address)
+        self._range_size = size
+        # Only a whole, aligned stretch of 2 MiB can become a huge page.
+        slack: uint64_t = -cython.cast(uint64_t, address) & (HUGE_PAGE_BYTES - 1)
+        self.data = self._range + slack
+        self.reserved = (size - slack) & ~(HUGE_PAGE_BYTES - 1)
 
     def __dealloc__(self):
-        if self.data != cython.NULL:
-            munmap(self.data, self.reserved)
+        if self._range != cython.NULL:
+            munmap(self._range, self._range_size)
 
     def reserve(self, size):
         wanted: uint64_t = self.used + size
@@ -60,20 +64,18 @@ class Arena:
         # An eighth more than asked for keeps the number of calls small and the slack under 12 %.
         step = self.committed >> 3
         step = max(step, wanted - self.committed)
-        if self.committed >= HUGE_PAGE_BYTES:
-            step = (step + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1)
-        else:
-            step = (step + STEP_BYTES_MIN - 1) & ~(STEP_BYTES_MIN - 1)
-        if self.committed + step > self.reserved:
-            step = self.reserved - self.committed
-            if wanted > self.reserved:
-                return -1
-        if mprotect(self.data + self.committed, step, PROT_READ | PROT_WRITE) != 0:
+        end: uint64_t = self.committed + step
+        unit: uint64_t = STEP_BYTES_MIN if end < HUGE_PAGE_BYTES else HUGE_PAGE_BYTES
+        end = min((end + unit - 1) & ~(unit - 1), self.reserved)
+        if (
+            wanted > end
+            or mprotect(self.data + self.committed, end - self.committed, PROT_READ | PROT_WRITE) != 0
+        ):
             return -1
-        if self.committed >= HUGE_PAGE_BYTES:
+        if end > HUGE_PAGE_BYTES:
             # Fewer TLB misses on random access; without it everything still works.
-            madvise(self.data + self.committed, step, MADV_HUGEPAGE)
-        self.committed += step
+            madvise(self.data, end, MADV_HUGEPAGE)
+        self.committed = end
         return 0
 
     def shrink(self, used):

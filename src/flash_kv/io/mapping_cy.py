@@ -11,6 +11,7 @@ with SIGBUS: map only what was allocated (`System.allocate`) and never truncate 
 
 import errno as errno_codes
 import os
+import sys
 
 import cython
 from cython.cimports.cpython.buffer import PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -30,6 +31,10 @@ from cython.cimports.libc.string import memcpy
 
 # Linux 5.14: makes the pages present and writable, and reports a full disk as an error instead of a SIGBUS.
 MADV_POPULATE_WRITE = cython.declare(cython.int, 23)
+# Linux: random reads through pages of 2 MiB miss the TLB less. File systems whose page cache knows none ignore it.
+MADV_HUGEPAGE = cython.declare(cython.int, 14)
+HUGE_PAGE_BYTES = cython.declare(cython.size_t, 2 << 20)
+IS_LINUX = cython.declare(cython.bint, sys.platform == "linux")
 
 # Copies from this size on run without the GIL; below, giving it up costs more than the copy.
 NOGIL_BYTES_MIN = cython.declare(cython.size_t, 64 * 1024)
@@ -176,6 +181,8 @@ def map_file(fd: int, size: int, writable: bool, offset: int = 0) -> Mapping:
         error = errno
     if address == MAP_FAILED:
         raise OSError(error, f"mmap: {os.strerror(error)}")
+    if IS_LINUX and count >= HUGE_PAGE_BYTES:
+        madvise(address, count, MADV_HUGEPAGE)
     mapping.data = mapping._base = cython.cast(cython.pointer(uint8_t), address)
     mapping.size = mapping._base_size = count
     mapping._is_writable = writable
