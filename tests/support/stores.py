@@ -18,3 +18,4 @@ def settle(db: DB) -> None:
     """Have all that is written in sealed segments, so that nothing is done in the background."""
     db._segments.rotate()
     db._segments.seal_rotated()
+    db._segments.write_missing_hints()

@@ -85,6 +85,7 @@ class _Backup:
         try:
             segments.rotate()
             segments.seal_rotated()
+            segments.write_missing_hints()
         except (StoreFullError, StorageError):
             # A disk that is full or failing is no reason to have no backup elsewhere: what is not sealed is
             # copied. A failed sync has poisoned the store, and the next write says so.

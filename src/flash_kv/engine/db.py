@@ -339,6 +339,8 @@ class DB(DictMethods):
 
     def _maintain(self, is_sync_due: bool, is_look_due: bool) -> None:
         """One round of the background thread."""
+        if self._state() & POISONED:
+            return
         try:
             self._segments.grow_ahead()
             self._segments.prepare_spare()

@@ -28,7 +28,7 @@ from flash_kv.index.load_cy import LoadError, load_index
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
-from flash_kv.log.manifest import Manifest, read_manifest, write_manifest
+from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import MANIFEST, hint_name, parse
 from flash_kv.log.records import ORIGIN_WRITER, SEGMENT_HEADER_SIZE, SegmentHeaderError, check_segment_header
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
@@ -314,14 +314,12 @@ def settle(segments: SegmentSet, found: Recovery) -> None:
 
 
 def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
-    from flash_kv.engine.segment_set import entry_of
-
     for one in found.unsealed:
         try:
             one.segment.seal(one.end)
         except OSError as error:
             raise storage_error(error, path=one.segment.path, operation="seal") from error
-        segments.entries[one.segment.segment_id] = entry_of(one.segment, one.run)
+        segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run)
         one.segment.release_descriptor()
     for one in found.dropped:
         del segments.entries[one.segment.segment_id]
@@ -335,6 +333,20 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
     # Last: on a full disk the manifest needs the space more.
     for one in found.unsealed:
         segments.write_hint(one.segment, one.run)
+
+
+def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
+    """What the manifest will say of a segment that is sealed now."""
+    return SegmentEntry(
+        segment_id=segment.segment_id,
+        epoch=segment.epoch,
+        origin=segment.origin,
+        sealed_bytes=segment.sealed_bytes,
+        min_lsn=run.min_lsn,
+        max_lsn=run.max_lsn,
+        records=run.value_records + run.tombstones,
+        tombstones=run.tombstones,
+    )
 
 
 def remove_leftovers(segments: SegmentSet) -> None:

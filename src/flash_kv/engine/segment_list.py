@@ -44,7 +44,7 @@ class SegmentList:
         self.unsealed: dict[int, Segment] = {}
         # Outputs of compactions that the manifest does not list yet; the index may point into them.
         self.unlisted: dict[int, Segment] = {}
-        # Outputs whose hint file is still to be written.
+        # Sealed segments whose hint file is still to be written.
         self.hintless: dict[int, Segment] = {}
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
@@ -53,6 +53,8 @@ class SegmentList:
         self.space_lock = threading.RLock()
         # One sealing at a time; taken before all other locks.
         self._seal_lock = threading.RLock()
+        # One hint file is written at a time: the background thread's, a backup's, the closing thread's. As the above.
+        self._hint_lock = threading.RLock()
         self._has_epoch = False
         self._has_new_names = False
         # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to

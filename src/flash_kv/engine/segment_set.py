@@ -2,10 +2,10 @@
 
 `SegmentList` (segment_list.py) owns the manifest and every open `Segment`. A segment's life: created (listed
 in the manifest, durable, empty), active (written to), rotated (full, waiting to be sealed), sealed (cut,
-synced, hint written, listed with its size), retired (compacted away: unlinked, still mapped while a snapshot
+synced, listed with its size, then given a hint file), retired (compacted away: unlinked, still mapped while a snapshot
 reads it), closed.
 
-Lock order: the seal lock (one sealing at a time), then `space_lock` (guards the lists, the manifest and the reserve),
+Lock order: the seal lock (one sealing at a time) or the hint lock (one hint file at a time), then `space_lock` (guards the lists, the manifest and the reserve),
 then the sync lock (durability.py), then the write lock.
 
 Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged
@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack
 
 from flash_kv.engine.segment_list import SegmentList
-from flash_kv.errors import CorruptionError, StorageError, StoreFullError, storage_error
+from flash_kv.errors import StorageError, StoreFullError, storage_error
 from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import HintRun, build_hint
 from flash_kv.log.manifest import SegmentEntry
@@ -28,8 +28,8 @@ from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.scan_cy import scan_segment
 from flash_kv.log.segment import Segment
 
-# Pages brought into memory by one call, some 100 us.
-POPULATE_BYTES = 1024**2
+# Pages brought into memory by one call, some 100 us: one huge page where there are such.
+POPULATE_BYTES = 2 * 1024**2
 
 
 class SegmentSet(SegmentList):
@@ -103,8 +103,8 @@ class SegmentSet(SegmentList):
                 self.store._extend(segment_id, (before + active.allocated) // 2)
             start, active.populated = max(tail, active.populated), active.allocated
             end = active.allocated
-        for offset in range(start, end, POPULATE_BYTES):
-            active.populate(offset, min(offset + POPULATE_BYTES, end))
+        for offset in range(start // POPULATE_BYTES * POPULATE_BYTES, end, POPULATE_BYTES):
+            active.populate(max(offset, start), min(offset + POPULATE_BYTES, end))
 
     def prepare_spare(self) -> None:
         """Have the next segment ready when the active one is half full, so that no write waits for its creation."""
@@ -144,19 +144,34 @@ class SegmentSet(SegmentList):
             return
         with self.store._sync_lock:
             self.seal_file(segment, end)
-        run = self.make_hint(segment, is_ordered=True)
         with self.space_lock:
             before = self.entries[segment.segment_id]
-            self.entries[segment.segment_id] = entry_of(segment, run)
-            self.last_lsn = max(self.last_lsn, run.seen_lsn)
+            entry = self._sealed_entry(segment)
+            self.entries[segment.segment_id] = entry
+            self.last_lsn = max(self.last_lsn, entry.max_lsn)
             try:
                 self.write_manifest(is_freeing=is_freeing)
             except BaseException:
                 self.entries[segment.segment_id] = before
                 raise
             self.unsealed.pop(segment.segment_id, None)
+            self.hintless[segment.segment_id] = segment
         with self.store._sync_lock:
             segment.release_descriptor()
+
+    def _sealed_entry(self, segment: Segment) -> SegmentEntry:
+        """What the manifest says of a sealed segment."""
+        counts = self.store._segment_counts(segment.segment_id)
+        return SegmentEntry(
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            origin=segment.origin,
+            sealed_bytes=segment.sealed_bytes,
+            min_lsn=counts["min_lsn"],
+            max_lsn=counts["max_lsn"],
+            records=counts["value_records"] + counts["tombstones"],
+            tombstones=counts["tombstones"],
+        )
 
     def _drop_empty(self, segment: Segment) -> None:
         """Take a segment without a record out of the manifest, then off the disk."""
@@ -177,8 +192,8 @@ class SegmentSet(SegmentList):
             self.store._poison(error)
             raise storage_error(error, path=segment.path, operation="sync") from error
 
-    def make_hint(self, segment: Segment, *, is_ordered: bool) -> HintRun:
-        """Write the hint file of a sealed segment, if the disk has room for it; the run it holds."""
+    def _make_hint(self, segment: Segment) -> None:
+        """Write the hint file of a sealed segment, if the disk has room for it."""
         scan = scan_segment(
             segment.source(),
             segment.readable_bytes,
@@ -186,12 +201,11 @@ class SegmentSet(SegmentList):
             segment_id=segment.segment_id,
             epoch=segment.epoch,
             is_sealed=True,
-            is_ordered=is_ordered,
+            # Compaction copies records with their LSNs, in any order.
+            is_ordered=segment.origin == "writer",
         )
         scan.require_sound(segment.path)
-        run = build_hint(scan)
-        self.write_hint(segment, run)
-        return run
+        self.write_hint(segment, build_hint(scan))
 
     def write_hint(self, segment: Segment, run: HintRun) -> None:
         """Hints only save time: on a full disk there is none, and the next open scans the segment."""
@@ -207,19 +221,7 @@ class SegmentSet(SegmentList):
         """Make sealed outputs stand for `inputs`: one replaced manifest, then the inputs are unlinked."""
         with self.space_lock:
             # Requires: every output the index points into is among these or listed already (`adopt`).
-            added = {}
-            for segment in outputs:
-                counts = self.store._segment_counts(segment.segment_id)
-                added[segment.segment_id] = SegmentEntry(
-                    segment_id=segment.segment_id,
-                    epoch=segment.epoch,
-                    origin=segment.origin,
-                    sealed_bytes=segment.sealed_bytes,
-                    min_lsn=counts["min_lsn"],
-                    max_lsn=counts["max_lsn"],
-                    records=counts["value_records"] + counts["tombstones"],
-                    tombstones=counts["tombstones"],
-                )
+            added = {segment.segment_id: self._sealed_entry(segment) for segment in outputs}
             removed = {segment.segment_id: self.entries[segment.segment_id] for segment in inputs}
             kept = {number: entry for number, entry in self.entries.items() if number not in removed}
             # In one step: a manifest with some of the inputs could lack the tombstone for a value in the others.
@@ -255,21 +257,22 @@ class SegmentSet(SegmentList):
         return sealed
 
     def write_missing_hints(self) -> None:
-        """Write the hint files of compaction's outputs: they only save time, so nothing waits for them."""
-        for segment_id in list(self.hintless):
-            segment = self.hintless.get(segment_id)
-            if segment is None or not self.store._pin(segment_id):
+        """Write the hint files of sealed segments: they only save time, so nothing waits for them."""
+        with self._hint_lock:
+            for segment_id in list(self.hintless):
+                segment = self.hintless.get(segment_id)
+                if segment is None or not self.store._pin(segment_id):
+                    self.hintless.pop(segment_id, None)
+                    continue
+                try:
+                    self._make_hint(segment)
+                finally:
+                    self.store._unpin(segment_id)
                 self.hintless.pop(segment_id, None)
-                continue
-            try:
-                self.make_hint(segment, is_ordered=False)
-            finally:
-                self.store._unpin(segment_id)
-            self.hintless.pop(segment_id, None)
-            with self.space_lock:
-                if segment_id not in self.entries:
-                    # Compacted away meanwhile.
-                    self._unlink(segment)
+                with self.space_lock:
+                    if segment_id not in self.entries:
+                        # Compacted away meanwhile.
+                        self._unlink(segment)
 
     def _unlink(self, segment: Segment) -> None:
         for path in (segment.path, self.directory / hint_name(segment.segment_id)):
@@ -335,19 +338,3 @@ class SegmentSet(SegmentList):
                     while not self.store._unregister(segment.segment_id):
                         time.sleep(0.0005)
                     steps.callback(segment.close)
-
-
-def entry_of(segment: Segment, run: HintRun) -> SegmentEntry:
-    """What the manifest says of a sealed segment."""
-    if segment.sealed_bytes is None:
-        raise CorruptionError(segment.path, 0, "the segment is not sealed")
-    return SegmentEntry(
-        segment_id=segment.segment_id,
-        epoch=segment.epoch,
-        origin=segment.origin,
-        sealed_bytes=segment.sealed_bytes,
-        min_lsn=run.min_lsn,
-        max_lsn=run.max_lsn,
-        records=run.value_records + run.tombstones,
-        tombstones=run.tombstones,
-    )
