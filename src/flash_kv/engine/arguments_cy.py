@@ -81,6 +81,7 @@ def begin_key(key, borrowed, hash_key):
     key.data = borrowed.data
     key.size = cython.cast(uint32_t, borrowed.size)
     key.error = 0
+    key.place = 0
     key.bad_position = 0
     key.hash = 0
     if hash_key != cython.NULL:

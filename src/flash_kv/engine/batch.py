@@ -29,7 +29,7 @@ class WriteBatch:
     def __init__(self, db: DB, durability: DurabilitySpec | None) -> None:
         self._db = db
         self._durability: Durability | None = None if durability is None else parse_durability(durability)
-        self._buffer = BatchBuffer()
+        self._buffer = db._take_buffer()
         self._overlay: dict[bytes, bytes | None] = {}
         self._overlaid = 0
         self._state = "open"
@@ -115,6 +115,7 @@ class WriteBatch:
 
     def _end(self, state: str) -> None:
         self._state = state
+        self._db._give_back(self._buffer)
         self._buffer = BatchBuffer()
         self._overlay = {}
 

@@ -9,9 +9,12 @@ cdef class BatchBuffer:
     cdef uint64_t count
     cdef uint64_t puts                    # records that are values
     cdef bint is_busy                     # a thread is at it without the GIL: no other may be
-    cdef Key* keys                        # made by `index_keys`
+    cdef uint64_t array_size              # of each of the three below, made by `index_keys`
+    cdef Key* keys
     cdef uint64_t* offsets
     cdef uint64_t* entries                # the index entries before the commit
+
+    cdef void forget(self) noexcept
     cdef int require_idle(self) except -1
     cdef int reserve(self, uint64_t size) except -1
     cdef int add(
@@ -19,4 +22,5 @@ cdef class BatchBuffer:
     ) except -1
     cdef int add_put(self, object key, object value) except -1
     cdef int add_delete(self, object key) except -1
+    cdef int make_arrays(self, uint64_t size) except -1
     cdef int index_keys(self, const uint64_t* hash_key) except -1

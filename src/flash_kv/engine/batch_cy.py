@@ -45,6 +45,12 @@ class BatchBuffer:
         """Bytes the records will take in the log."""
         return self.size
 
+    def forget(self):
+        """Make it empty, with its memory kept for the next batch."""
+        self.size = 0
+        self.count = 0
+        self.puts = 0
+
     def require_idle(self):
         """BatchStateError while another thread is at this batch without the GIL."""
         if self.is_busy:
@@ -150,28 +156,36 @@ class BatchBuffer:
             offset += record_size(header)
         return offset
 
+    def make_arrays(self, size):
+        free(self.keys)
+        free(self.offsets)
+        free(self.entries)
+        self.array_size = 0
+        self.keys = cython.cast(cython.pointer(Key), malloc(size * cython.sizeof(Key)))
+        self.offsets = cython.cast(cython.pointer(uint64_t), malloc(size * 8))
+        self.entries = cython.cast(cython.pointer(uint64_t), malloc(size * 8))
+        if self.keys == cython.NULL or self.offsets == cython.NULL or self.entries == cython.NULL:
+            raise MemoryError(
+                f"no memory to commit a write batch of {size - 1} records; commit in smaller batches"
+            )
+        self.array_size = size
+        return 0
+
     def index_keys(self, hash_key):
         """Make the arrays a commit works on."""
         count: uint64_t = self.count
         i: uint64_t
         offset: uint64_t = 0
         header: cython.pointer(RecordHeader)
-        free(self.keys)
-        free(self.offsets)
-        free(self.entries)
-        self.keys = cython.cast(cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key)))
-        self.offsets = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
-        self.entries = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
-        if self.keys == cython.NULL or self.offsets == cython.NULL or self.entries == cython.NULL:
-            raise MemoryError(
-                f"no memory to commit a write batch of {count} records; commit in smaller batches"
-            )
+        if count >= self.array_size:
+            self.make_arrays(count + 1)
         for i in range(count):
             header = cython.cast(cython.pointer(RecordHeader), self.data + offset)
             self.offsets[i] = offset
             self.keys[i].data = self.data + offset + HEADER_SIZE
             self.keys[i].size = header.key_size
             self.keys[i].error = 0
+            self.keys[i].place = 0
             self.keys[i].bad_position = 0
             self.keys[i].hash = 0
             if hash_key != cython.NULL:

@@ -57,6 +57,9 @@ from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy
 
+# Keys of a batch whose places in the index are fetched ahead of their writes.
+WARM_AHEAD = cython.declare(uint64_t, 4)
+
 _forks = cython.declare(uint64_t, 0)
 
 
@@ -341,7 +344,11 @@ class Core:
         i: uint64_t
         old: uint64_t = 0
         outcome: cython.int
+        for i in range(min(count, WARM_AHEAD)):
+            self.index.warm(cython.address(batch.keys[i]))
         for i in range(count):
+            if i + WARM_AHEAD < count:
+                self.index.warm(cython.address(batch.keys[i + WARM_AHEAD]))
             header = cython.cast(cython.pointer(RecordHeader), place + batch.entries[i])
             outcome = self.apply(
                 cython.address(batch.keys[i]),

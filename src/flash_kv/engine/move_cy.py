@@ -203,6 +203,7 @@ class Mover:
             key.data = record_key(header)
             key.size = header.key_size
             key.error = 0
+            key.place = 0
             if self.store.index.needs_hash:
                 key.hash = cython.cast(uint32_t, siphash13(self.store.index.hash_key, key.data, key.size))
             self.headers[count[0]] = header

@@ -5,8 +5,8 @@ in the manifest, durable, empty), active (written to), rotated (full, waiting to
 synced, listed with its size, then given a hint file), retired (compacted away: unlinked, still mapped while a snapshot
 reads it), closed.
 
-Lock order: the seal lock (one sealing at a time) or the hint lock (one hint file at a time), then `space_lock` (guards the lists, the manifest and the reserve),
-then the sync lock (durability.py), then the write lock.
+Lock order: the seal lock (one sealing at a time) or the hint lock (one hint file at a time), then `space_lock`
+(guards the lists, the manifest and the reserve), then the sync lock (durability.py), then the write lock.
 
 Invariants: a segment is in the durable manifest before a record is written to it, so every acknowledged
 record is found; a file is removed only after a manifest without it is durable.

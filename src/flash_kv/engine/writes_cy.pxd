@@ -5,6 +5,8 @@ from flash_kv.engine.reads_cy cimport Reads
 from flash_kv.log.table_cy cimport Key
 
 cdef class Writes(Reads):
+    cdef BatchBuffer spare_buffer         # None while a batch uses it
+
     cdef int raise_failure(self, int outcome, Key* key) except -1
     cdef int finish(self, Commit* commit) except -1
     cdef int enter(self) except -1

@@ -31,6 +31,10 @@ from cython.cimports.libc.stdint import uint64_t
 LARGE_VALUE = cython.declare(uint64_t, 65536)
 NOGIL_BATCH = cython.declare(uint64_t, 64)
 
+# A buffer up to this size is kept for the next batch.
+KEPT_BYTES = cython.declare(uint64_t, 1 << 20)
+KEPT_RECORDS = cython.declare(uint64_t, 1 << 14)
+
 BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
 
 NOTHING = cython.declare(object, object())
@@ -277,25 +281,42 @@ class Writes(Reads):
             self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, durability)
         return found
 
+    def _take_buffer(self) -> BatchBuffer:
+        """An empty buffer: the last batch's, whose memory is there already, or a new one."""
+        buffer: BatchBuffer = self.spare_buffer
+        self.spare_buffer = None
+        return BatchBuffer() if buffer is None else buffer
+
+    def _give_back(self, buffer: BatchBuffer) -> None:
+        """A batch has ended and nothing uses its buffer any more. One that failed need not be given back."""
+        if buffer.capacity <= KEPT_BYTES and buffer.array_size <= KEPT_RECORDS and not buffer.is_busy:
+            buffer.forget()
+            self.spare_buffer = buffer
+
     def put_many(self, pairs) -> None:
         """Store all `(key, value)` pairs, or the items of a mapping, as one batch: all of them or none.
 
         The pairs are gathered in memory first; when the iterable raises, nothing is written. Raises as `put`.
         """
-        batch: BatchBuffer = BatchBuffer()
+        batch: BatchBuffer
         self.check_writable()
         if type(pairs) is dict:
             pairs = pairs.items()
         elif hasattr(pairs, "keys"):
             pairs = [(key, pairs[key]) for key in pairs.keys()]
+        batch = self._take_buffer()
         for key, value in pairs:
             batch.add_put(key, value)
         self._commit_waiting(batch, None)
+        self._give_back(batch)
 
     def delete_many(self, keys) -> int:
         """Delete all `keys` as one batch; how many of them were there. Raises as `put`."""
-        batch: BatchBuffer = BatchBuffer()
+        batch: BatchBuffer
         self.check_writable()
+        batch = self._take_buffer()
         for key in keys:
             batch.add_delete(key)
-        return self._commit_waiting(batch, None)
+        found: int = self._commit_waiting(batch, None)
+        self._give_back(batch)
+        return found

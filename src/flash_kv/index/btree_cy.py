@@ -169,25 +169,28 @@ class BTreeIndex(BTreeReader):
 
     def upsert(self, key, entry):
         path: Path
-        leaf: cython.pointer(Node)
+        leaf: cython.pointer(Node) = self.place_of(key)
         slot: uint32_t = 0
         old: uint64_t = 0
         mixed: uint64_t = mix_key(key.data, key.size)
         head: uint64_t
         result: SeekResult
         self.store.key_size_max = max(self.store.key_size_max, key.size)
-        if self._append(key, mixed, entry):
-            return 0
-        leaf = self.recall(key, mixed, cython.address(slot), cython.address(old))
-        if leaf != cython.NULL:
-            store_release64(cython.address(leaf.slots[slot].value), entry)
-            return old
-        if self.tree.height == 0 and not self._plant():
-            key.error = ENOMEM
-            key.bad_position = 0
-            return ENTRY_ERROR
+        if leaf == cython.NULL:
+            if self._append(key, mixed, entry):
+                return 0
+            leaf = self.recall(key, mixed, cython.address(slot), cython.address(old))
+            if leaf != cython.NULL:
+                store_release64(cython.address(leaf.slots[slot].value), entry)
+                return old
+            if self.tree.height == 0 and not self._plant():
+                key.error = ENOMEM
+                key.bad_position = 0
+                return ENTRY_ERROR
+        path.height = 0
         while True:
-            leaf = self._descend(key, cython.address(path))
+            if leaf == cython.NULL:
+                leaf = self._descend(key, cython.address(path))
             admit(self.store, leaf, key)
             head = leaf_head(key.data, key.size, leaf.skip, mixed)
             result = seek_slot(self.log, leaf, key, head, cython.address(slot))
@@ -200,7 +203,9 @@ class BTreeIndex(BTreeReader):
                 return old
             if leaf.count < NODE_SLOTS:
                 break
-            if not self._make_room(cython.address(path), key, slot):
+            leaf = cython.NULL
+            # From a noted place the way is not known: it takes a descent to split.
+            if path.height != 0 and not self._make_room(cython.address(path), key, slot):
                 return ENTRY_ERROR
         begin_write(leaf)
         insert_slot(leaf, slot, head, entry)
@@ -212,30 +217,29 @@ class BTreeIndex(BTreeReader):
 
     def remove(self, key):
         path: Path
-        leaf: cython.pointer(Node)
+        leaf: cython.pointer(Node) = self.place_of(key)
         slot: uint32_t = 0
-        old: uint64_t = 0
+        old: uint64_t
         mixed: uint64_t = mix_key(key.data, key.size)
         result: SeekResult
         if self.tree.height == 0:
             return 0
-        leaf = self.recall(key, mixed, cython.address(slot), cython.address(old))
         # A leaf that becomes small is joined with a neighbour, which takes the way to it.
         if leaf == cython.NULL or leaf.count <= NODE_SLOTS_MIN:
             leaf = self._descend(key, cython.address(path))
-            # A key that does not share the leaf's prefix may find an equal head, but no equal key.
-            result = find_slot(
-                self.log,
-                leaf,
-                key,
-                leaf_head(key.data, key.size, leaf.skip, mixed),
-                cython.address(slot),
-            )
-            if unlikely(result == SEEK_FAILED):
-                return ENTRY_ERROR
-            if result != SEEK_FOUND:
-                return 0
-            old = leaf.slots[slot].value
+        # A key that does not share the leaf's prefix may find an equal head, but no equal key.
+        result = find_slot(
+            self.log,
+            leaf,
+            key,
+            leaf_head(key.data, key.size, leaf.skip, mixed),
+            cython.address(slot),
+        )
+        if unlikely(result == SEEK_FAILED):
+            return ENTRY_ERROR
+        if result != SEEK_FOUND:
+            return 0
+        old = leaf.slots[slot].value
         begin_write(leaf)
         remove_slot(leaf, slot)
         end_write(self.tree, leaf)
@@ -248,12 +252,17 @@ class BTreeIndex(BTreeReader):
 
     def replace(self, key, old, new):
         path: Path
-        leaf: cython.pointer(Node)
-        head: uint64_t
-        slot: uint32_t
+        leaf: cython.pointer(Node) = self.place_of(key)
         if self.tree.height == 0:
             return False
-        leaf = self._descend(key, cython.address(path))
+        # Not to be found at the noted place says nothing: the tree may be another one by now.
+        if leaf != cython.NULL and self._replace_in(leaf, key, old, new):
+            return True
+        return self._replace_in(self._descend(key, cython.address(path)), key, old, new)
+
+    def _replace_in(self, leaf, key, old, new):
+        head: uint64_t
+        slot: uint32_t
         head = leaf_head(key.data, key.size, leaf.skip, mix_key(key.data, key.size))
         slot = candidate(leaf, leaf_bound(leaf, head), head)
         # An entry names one record or chain, so one that is equal is the key's: the log need not be read.

@@ -40,6 +40,8 @@ cdef class BTreeReader(Index):
 
     cdef Node* recall(self, Key* key, uint64_t mixed, uint32_t* slot, uint64_t* entry) noexcept nogil
     cdef void remember(self, uint64_t mixed, Node* leaf, uint64_t version, uint32_t slot) noexcept nogil
+    cdef void _note(self, Key* key, const Spot* leaf) noexcept nogil
+    cdef Node* place_of(self, const Key* key) noexcept nogil
     cdef bint _enter_root(self, Spot* spot) noexcept nogil
     cdef bint _find_leaf(self, Key* key, Spot* spot) noexcept nogil
     cdef bint _find_once(self, Key* key, uint64_t mixed, uint64_t* entry) noexcept nogil

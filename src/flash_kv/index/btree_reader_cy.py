@@ -36,6 +36,7 @@ from cython.cimports.flash_kv.index.btree_node import (
     prefetch_child,
     prefetch_hints,
     prefetch_line,
+    prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_reader_cy import (
     GROUP,
@@ -140,8 +141,27 @@ class BTreeReader(Index):
             return cython.NULL
         entry[0] = leaf.node.slots[slot[0]].value
         if _is_unchanged(cython.address(leaf)) and match_key(self.log, entry[0], key) == MATCH_YES:
+            self._note(key, cython.address(leaf))
             return leaf.node
         return cython.NULL
+
+    def _note(self, key, leaf):
+        """Leave the key's leaf with the key."""
+        key.place = node_number(self.base, leaf.node)
+        key.place_version = leaf.version
+
+    def place_of(self, key):
+        """The leaf that was noted, NULL when it has changed. Versions being unique, one that is the same has the same
+        keys and stands between the same separators."""
+        leaf: cython.pointer(Node)
+        if key.place == 0 or key.place >= self.tree.nodes_size:
+            return cython.NULL
+        leaf = node_at(self.base, key.place)
+        return leaf if leaf.version == key.place_version else cython.NULL
+
+    def warm(self, key):
+        if key.place != 0:
+            prefetch_lines(node_at(self.base, key.place), 0, 15)
 
     def remember(self, mixed, leaf, version, slot):
         """Several readers may do this at once and leave a mixture; `recall` does not mind."""
@@ -206,6 +226,7 @@ class BTreeReader(Index):
             return False
         if unlikely(leaf.node == cython.NULL):
             return True
+        self._note(key, cython.address(leaf))
         head = leaf_head(key.data, key.size, leaf.node.skip, mixed)
         slot = candidate(leaf.node, leaf_bound(leaf.node, head), head)
         while slot > 0:
@@ -290,6 +311,7 @@ class BTreeReader(Index):
             entries[i] = 0
             if unlikely(spot.node == cython.NULL):
                 continue
+            self._note(cython.address(keys[i]), spot)
             slot = bound_in_line(spot.node, group.numbers[i], group.heads[i] | TAG_MASK)
             slot = candidate(spot.node, slot, group.heads[i])
             if slot > 0:
@@ -334,6 +356,7 @@ class BTreeReader(Index):
                 answers[start + i] = HOLD_UNKNOWN
                 if leaf.node == cython.NULL:
                     continue
+                self._note(cython.address(keys[start + i]), leaf)
                 bound = bound_in_line(leaf.node, group.numbers[i], group.heads[i] | TAG_MASK)
                 answers[start + i] = self._hold(leaf, group.heads[i], bound, positions[start + i])
                 if not _is_unchanged(leaf):

@@ -3,6 +3,33 @@ from flash_kv.index.arena_cy cimport Arena
 from flash_kv.index.index_cy cimport Index
 from flash_kv.intrinsics cimport fence_release, store_release32, unlikely
 
+cdef extern from *:
+    """
+    /* A bit for each of ten numbers that is `wanted`. */
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    static inline uint32_t fk_matching_ten(const uint32_t *numbers, uint32_t wanted)
+    {
+        __m128i x = _mm_set1_epi32((int)wanted);
+        __m128i low = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)numbers), x);
+        __m128i high = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(numbers + 4)), x);
+        __m128i last = _mm_cmpeq_epi32(_mm_loadl_epi64((const __m128i *)(numbers + 8)), x);
+        __m128i words = _mm_packs_epi16(_mm_packs_epi32(low, high), _mm_packs_epi32(last, _mm_setzero_si128()));
+        return (uint32_t)_mm_movemask_epi8(words) & 0x3FFu;
+    }
+    #else
+    static inline uint32_t fk_matching_ten(const uint32_t *numbers, uint32_t wanted)
+    {
+        uint32_t bits = 0;
+        for (int i = 0; i < 10; i++) bits |= (uint32_t)(numbers[i] == wanted) << i;
+        return bits;
+    }
+    #endif
+    static inline uint32_t fk_lowest_bit(uint32_t bits) { return (uint32_t)__builtin_ctz(bits); }
+    """
+    uint32_t matching_ten "fk_matching_ten"(const uint32_t* numbers, uint32_t wanted) noexcept nogil
+    uint32_t lowest_bit "fk_lowest_bit"(uint32_t bits) noexcept nogil  # bits are not 0
+
 cdef enum:
     BUCKET_ENTRIES = 10
     BUCKETS_MIN = 8
@@ -41,11 +68,7 @@ cdef inline void end_write(Bucket* bucket) noexcept nogil:
 
 cdef inline uint32_t matching(const Bucket* bucket, uint32_t hash) noexcept nogil:
     """A bit for each place with this hash; places may be free."""
-    cdef uint32_t bits = 0
-    cdef int i
-    for i in range(BUCKET_ENTRIES):
-        bits |= <uint32_t>(bucket.hashes[i] == hash) << i
-    return bits
+    return matching_ten(bucket.hashes, hash)
 
 cdef inline uint64_t level_of(uint64_t buckets) noexcept nogil:
     """The greatest power of two that is at most `buckets`."""

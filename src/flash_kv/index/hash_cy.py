@@ -23,6 +23,7 @@ from cython.cimports.flash_kv.index.hash_buckets_cy import (
     end_write,
     home_bucket,
     level_of,
+    lowest_bit,
     matching,
     spilled_bucket,
 )
@@ -94,7 +95,6 @@ class HashIndex(HashBuckets):
         bucket: cython.pointer(Bucket)
         version: uint32_t
         bits: uint32_t
-        i: cython.int
         steps: cython.int
         entry: uint64_t
         found: uint64_t
@@ -110,20 +110,17 @@ class HashIndex(HashBuckets):
             steps = 0
             while bucket != cython.NULL and found == 0 and steps < CHAIN_MAX:
                 bits = matching(bucket, key.hash)
-                i = 0
                 while bits != 0:
-                    if bits & 1:
-                        entry = bucket.entries[i]
-                        if entry != 0:
-                            match = match_key(self.log, entry, key)
-                            if match == MATCH_YES:
-                                found = entry
-                                break
-                            if unlikely(match != MATCH_NO):
-                                found = ENTRY_ERROR
-                                break
-                    bits >>= 1
-                    i += 1
+                    entry = bucket.entries[lowest_bit(bits)]
+                    bits &= bits - 1
+                    if entry != 0:
+                        match = match_key(self.log, entry, key)
+                        if match == MATCH_YES:
+                            found = entry
+                            break
+                        if unlikely(match != MATCH_NO):
+                            found = ENTRY_ERROR
+                            break
                 steps += 1
                 bucket = spilled_bucket(self, bucket.overflow)
             fence_acquire()
@@ -134,13 +131,14 @@ class HashIndex(HashBuckets):
         """Write lock held: 1 and the slot when found, 0 when absent, -1 when a record could not be read."""
         bucket: cython.pointer(Bucket) = home_bucket(self, key.hash, self.buckets)
         bits: uint32_t
-        i: cython.int
+        i: uint32_t
         match: MatchResult
         while bucket != cython.NULL:
             bits = matching(bucket, key.hash)
-            i = 0
             while bits != 0:
-                if bits & 1 and bucket.entries[i] != 0:
+                i = lowest_bit(bits)
+                bits &= bits - 1
+                if bucket.entries[i] != 0:
                     match = match_key(self.log, bucket.entries[i], key)
                     if match == MATCH_YES:
                         slot.bucket = bucket
@@ -148,8 +146,6 @@ class HashIndex(HashBuckets):
                         return 1
                     if unlikely(match != MATCH_NO):
                         return -1
-                bits >>= 1
-                i += 1
             bucket = spilled_bucket(self, bucket.overflow)
         return 0
 
@@ -198,11 +194,13 @@ class HashIndex(HashBuckets):
     def replace(self, key, old, new):
         bucket: cython.pointer(Bucket) = home_bucket(self, key.hash, self.buckets)
         bits: uint32_t
-        i: cython.int
+        i: uint32_t
         while bucket != cython.NULL:
             bits = matching(bucket, key.hash)
-            for i in range(BUCKET_ENTRIES):
-                if (bits >> i) & 1 and bucket.entries[i] == old:
+            while bits != 0:
+                i = lowest_bit(bits)
+                bits &= bits - 1
+                if bucket.entries[i] == old:
                     store_release64(cython.address(bucket.entries[i]), new)
                     return True
             bucket = spilled_bucket(self, bucket.overflow)
@@ -220,6 +218,9 @@ class HashIndex(HashBuckets):
             if i >= 2 * GROUP:
                 entries[i - 2 * GROUP] = self.find(cython.address(keys[i - 2 * GROUP]))
 
+    def warm(self, key):
+        self._prefetch_home(key.hash)
+
     def hold_many(self, keys, positions, count, answers):
         """Without a look at any record: the position itself is what is looked for."""
         i: uint64_t
@@ -236,7 +237,7 @@ class HashIndex(HashBuckets):
         bucket: cython.pointer(Bucket)
         version: uint32_t
         bits: uint32_t
-        i: cython.int
+        i: uint32_t
         steps: cython.int
         answer: uint8_t
         while True:
@@ -250,12 +251,14 @@ class HashIndex(HashBuckets):
             steps = 0
             while bucket != cython.NULL and answer != HOLD_YES and steps < CHAIN_MAX:
                 bits = matching(bucket, hash)
-                for i in range(BUCKET_ENTRIES):
-                    if (bits >> i) & 1:
-                        if bucket.entries[i] == position:
-                            answer = HOLD_YES
-                        elif bucket.entries[i] & ENTRY_VERSIONED:
-                            answer = HOLD_UNKNOWN
+                while bits != 0:
+                    i = lowest_bit(bits)
+                    bits &= bits - 1
+                    if bucket.entries[i] == position:
+                        answer = HOLD_YES
+                        break
+                    if bucket.entries[i] & ENTRY_VERSIONED:
+                        answer = HOLD_UNKNOWN
                 steps += 1
                 bucket = spilled_bucket(self, bucket.overflow)
             fence_acquire()
@@ -273,16 +276,14 @@ class HashIndex(HashBuckets):
         bits: uint32_t = matching(home, key.hash)
         position: uint64_t
         ref: cython.pointer(SegmentRef)
-        i: cython.int
-        for i in range(BUCKET_ENTRIES):
-            if (bits >> i) & 1:
-                position = newest_position(self.log, home.entries[i])
-                ref = segment_ref(self.log, segment_of(position))
-                if position != 0 and ref != cython.NULL and ref.data != cython.NULL:
-                    prefetch(ref.data + offset_of(position))
-                    prefetch(ref.data + offset_of(position) + 64)
-                    prefetch(ref.data + offset_of(position) + 128)
-                return
+        if bits == 0:
+            return
+        position = newest_position(self.log, home.entries[lowest_bit(bits)])
+        ref = segment_ref(self.log, segment_of(position))
+        if position != 0 and ref != cython.NULL and ref.data != cython.NULL:
+            prefetch(ref.data + offset_of(position))
+            prefetch(ref.data + offset_of(position) + 64)
+            prefetch(ref.data + offset_of(position) + 128)
 
     def walk(self, state, entries, capacity):
         """By residue class of the hash, modulo the level at the walk's start: splits and merges move a key between

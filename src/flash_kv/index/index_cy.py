@@ -11,6 +11,12 @@ the segment table. What each method guarantees:
     The entry, 0 when the key is absent, ENTRY_ERROR with `key.bad_position` (and `key.error`, an errno, unless it is
     damage) when a record that had to be compared cannot be read. Takes no lock: runs beside one writer, with or
     without the GIL, validates node versions and retries.
+`warm(key)`
+    A write of this key comes soon, and `find_many` has been asked for it: bring in what the write will touch.
+
+After `find`, `find_many` and `hold_many` a key remembers its place in the index (`Key.place`), and a write of it begins
+there instead of searching. Between the two the write lock may not have been given up, but for `replace`.
+
 `upsert(key, entry)`
     Sets the entry, returns the one before, 0 when there was none, ENTRY_ERROR with nothing changed. Write lock held.
 `remove(key)`
@@ -76,6 +82,9 @@ class Index:
         i: uint64_t
         for i in range(count):
             entries[i] = self.find(cython.address(keys[i]))
+
+    def warm(self, key):
+        pass
 
     def hold_many(self, keys, positions, count, answers):
         entries: uint64_t[64]

@@ -166,6 +166,7 @@ def _flush(merge: MergePointer, index: Index) -> cython.bint:
     for i in range(merge.waiting):
         key = merge.keys + i
         key.error = 0
+        key.place = 0
         key.bad_position = 0
         before = index.upsert(key, merge.entries[i])
         if before == ENTRY_ERROR:

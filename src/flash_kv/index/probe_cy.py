@@ -130,6 +130,7 @@ class IndexProbe:
         key.data = data
         key.size = size
         key.error = 0
+        key.place = 0
         key.bad_position = 0
         key.hash = (
             cython.cast(uint32_t, siphash13(self.index.hash_key, data, size)) if self.index.needs_hash else 0

@@ -39,6 +39,8 @@ cdef struct Key:
     uint32_t size
     uint32_t hash                         # for the hash index only
     int error                             # errno, after MATCH_IO_ERROR
+    uint32_t place                        # where an index found it, as that index counts places; 0: not known
+    uint64_t place_version                # the place holds as long as it has this version
     uint64_t bad_position                 # after MATCH_CORRUPT or MATCH_IO_ERROR
 
 # One version of a key while snapshots are open: nodes of a chain, newest first.
