@@ -40,6 +40,7 @@ def _use_everything(system: System, directory: Path) -> set[str]:
     fd = system.open(directory / "file", CREATE)
     system.allocate(fd, 0, 4096)
     system.write_at(fd, b"hello", 0)
+    system.write_back(fd, 0, 4096)
     assert system.read_at(fd, 5, 0) == b"hello"
     system.map(fd, 4096, True).close()
     system.truncate(fd, 5)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LSN_MAX = 2**63
 STEP_BYTES = 1024**2
+# Complete output is handed to the disk in pieces of this size while more is copied.
+WRITE_BACK_BYTES = 8 * 1024**2
 # What a job writes besides the records it moves: header, last page, and the manifest once more.
 OVERHEAD_BYTES = 16 * 1024
 MANIFEST_ENTRY_BYTES = 256
@@ -225,13 +227,16 @@ class Compactor:
         left = list(self._db._segments.unlisted.values())
         if left:
             self._db._segments.install(self._db._segments.adopt(left), [])
+        numbers = [one.segment.segment_id for one in chosen]
         try:
+            self._db._segments.put_off_hints(numbers)
             self._thread = threading.get_ident()
             self._run_jobs(run, group(chosen, self._db.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
             self._thread = None
+            self._db._segments.resume_hints(numbers)
             report = run.report(time.monotonic() - started, is_cancelled)
             self.last = report
             self.count += 1
@@ -344,12 +349,20 @@ class Run:
                 )
             elif outcome == move_cy.FAILED_MEMORY:
                 raise MemoryError("no memory for compaction")
+            self._write_back(mover, outputs)
             self._report_progress(mover)
             if outcome == move_cy.ALL:
                 self._segments_done += 1
                 self._bytes_done = done + one.used
                 return
             self._hold_rate(STEP_BYTES + mover.bytes_moved - before, started)
+
+    def _write_back(self, mover: move_cy.Mover, outputs: list[Segment]) -> None:
+        """Have the disk begin early, so that the sync at the end finds little left."""
+        end = mover.output_tail // WRITE_BACK_BYTES * WRITE_BACK_BYTES
+        if outputs and end > outputs[-1].written_back:
+            start, outputs[-1].written_back = outputs[-1].written_back, end
+            self._segments.system.write_back(outputs[-1].fd, start, end - start)
 
     def _make_room(self, mover: move_cy.Mover, outputs: list[Segment], one: Candidate) -> None:
         """Grow the output, or begin the next one."""

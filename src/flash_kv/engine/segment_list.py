@@ -46,6 +46,8 @@ class SegmentList:
         self.unlisted: dict[int, Segment] = {}
         # Sealed segments whose hint file is still to be written.
         self.hintless: dict[int, Segment] = {}
+        # Of those, the ones that a compaction is about to replace.
+        self.put_off: dict[int, Segment] = {}
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may

@@ -256,6 +256,21 @@ class SegmentSet(SegmentList):
             sealed.append(segment)
         return sealed
 
+    def put_off_hints(self, segment_ids: list[int]) -> None:
+        """These segments are about to be replaced: a hint file of one would be work for nothing."""
+        with self.space_lock:
+            for segment_id in segment_ids:
+                if segment_id in self.hintless:
+                    self.put_off[segment_id] = self.hintless.pop(segment_id)
+
+    def resume_hints(self, segment_ids: list[int]) -> None:
+        """The compaction is over; those that it has not replaced need their hint file after all."""
+        with self.space_lock:
+            for segment_id in segment_ids:
+                segment = self.put_off.pop(segment_id, None)
+                if segment is not None and segment_id in self.entries:
+                    self.hintless[segment_id] = segment
+
     def write_missing_hints(self) -> None:
         """Write the hint files of sealed segments: they only save time, so nothing waits for them."""
         with self._hint_lock:
@@ -329,6 +344,7 @@ class SegmentSet(SegmentList):
             self.unsealed.clear()
             self.unlisted.clear()
             self.hintless.clear()
+            self.put_off.clear()
             self.retired.clear()
             self.spare = None
             # All of them, also when closing one fails.

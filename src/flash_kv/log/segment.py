@@ -62,6 +62,8 @@ class Segment:
     """Everything before is durable."""
     populated: int = 0
     """Pages before are in memory."""
+    written_back: int = 0
+    """The disk has been asked to write what is before."""
     is_zeroed: bool = False
     """Zeros are written, not only blocks allocated, before records are."""
 
