@@ -57,8 +57,14 @@ class Interrupted:
             db.close()
         if not db.closed:
             self.faults.append("not closed")
-        with self._open() as again:
-            self._check("reopened", content(again), self.model)
+        if not self._with_signal(lambda: self._reopen(opened)):
+            self._reopen(opened)
+        self._check("reopened", content(opened[-1]), self.model)
+        opened[-1].close()
+
+    def _reopen(self, opened: list[DB]) -> None:
+        if len(opened) < 2 or opened[-1].closed:
+            opened.append(self._open())
 
     def _step(self, db: DB, step: Step) -> None:
         if self.interrupter.has_fired:

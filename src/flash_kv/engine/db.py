@@ -129,6 +129,7 @@ class DB(DictMethods):
         else:
             recovery.settle(self._segments, found)
         self._load(found)
+        self._segments.release_hints()
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
@@ -239,12 +240,13 @@ class DB(DictMethods):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
-            try:
-                warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
-            finally:
-                # Also where warnings are errors; and a signal's exception would end here unseen, the store half closed.
-                with SignalsHeld():
+        # A signal's exception would end here unseen, and leave the store half closed.
+        with SignalsHeld():
+            if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
+                try:
+                    warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+                finally:
+                    # Also where warnings are errors.
                     self.close()
 
     def __repr__(self) -> str:
@@ -268,7 +270,11 @@ class DB(DictMethods):
             self._set_state(TROUBLED, False)
             error, self._background_error = self._background_error, None
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    # Its traceback leads back here: a cycle would keep alive what the frames hold.
+                    del error
         if is_write and state & POISONED:
             raise PoisonedError(
                 self._path, self._syncs.cause or OSError(5, "a write could not be taken back")

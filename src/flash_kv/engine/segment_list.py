@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.reserve import Reserve
 from flash_kv.errors import FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import SEGMENT_ID_MAX, hint_name
@@ -46,6 +48,8 @@ class SegmentList:
         self.unlisted: dict[int, Segment] = {}
         # Outputs whose hint file is still to be written.
         self.hintless: dict[int, Segment] = {}
+        # Of the hint files an open reads, until its index is loaded.
+        self._hint_mappings: list[Mapping] = []
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
@@ -85,6 +89,19 @@ class SegmentList:
                 for segment_id, entry in sorted(self.entries.items())
                 if entry.sealed_bytes is not None and segment_id in self.open
             ]
+
+    def map_hint(self, fd: int, size: int) -> Mapping:
+        """A hint file's content, until `release_hints`."""
+        mapping = self.system.map(fd, size, False)
+        self._hint_mappings.append(mapping)
+        return mapping
+
+    def release_hints(self) -> None:
+        """Unmap the hint files: not left to whoever holds their runs, such as an exception's traceback."""
+        with ExitStack() as steps:
+            for mapping in self._hint_mappings:
+                steps.callback(mapping.close)
+        self._hint_mappings.clear()
 
     # -- the manifest
 

@@ -330,6 +330,7 @@ class SegmentSet(SegmentList):
             self.spare = None
             # All of them, also when closing one fails.
             with ExitStack() as steps:
+                steps.callback(self.release_hints)
                 for segment in closing:
                     # A read that runs without the GIL ends before its pages go; no other begins in a closed store.
                     while not self.store._unregister(segment.segment_id):
