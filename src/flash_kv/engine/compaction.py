@@ -160,9 +160,9 @@ class Compactor:
 
     def __init__(self, db: DB) -> None:
         self._db = db
-        # One compaction at a time; taken before the space lock, never inside it.
-        self.lock = threading.Lock()
-        self._thread: int | None = None
+        # One compaction at a time; taken before the space lock, never inside it. Reentrant only so that it knows its
+        # owner: a thread that has it is refused by `require_outside`.
+        self.lock = threading.RLock()
         self.damaged: set[int] = set()
         self.last: CompactionReport | None = None
         self.count = 0
@@ -195,11 +195,17 @@ class Compactor:
         )
 
     def require_outside(self, call: str) -> None:
-        """RuntimeError in a progress callback: the call would wait for the compaction, which waits for the callback."""
-        if self._thread == threading.get_ident():
+        """RuntimeError in the middle of a compaction of this thread, which the call would have to wait for."""
+        if self.is_mine:
             raise RuntimeError(
-                f"{call} was called by the progress callback of a compaction: return False there to end it, then call"
+                f"{call} was called in the middle of a compaction, by its progress callback or a finaliser: "
+                "return False from the callback to end it, then call"
             )
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this very thread is compacting."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     def run_all(self, progress: Progress | None) -> CompactionReport:
         """Compact every sealed segment that has something to give back."""
@@ -226,12 +232,10 @@ class Compactor:
         if left:
             self._db._segments.install(self._db._segments.adopt(left), [])
         try:
-            self._thread = threading.get_ident()
             self._run_jobs(run, group(chosen, self._db.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
-            self._thread = None
             report = run.report(time.monotonic() - started, is_cancelled)
             self.last = report
             self.count += 1

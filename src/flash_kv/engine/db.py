@@ -85,7 +85,9 @@ class DB(DictMethods):
         self._compactor = Compactor(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
         self._background_error: BaseException | None = None
-        self._close_lock = threading.Lock()
+        # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
+        # the store in the middle of its closing.
+        self._close_lock = threading.RLock()
         self._bytes_since_sync = 0
         self._is_let_go = False
         self._open()
@@ -192,6 +194,8 @@ class DB(DictMethods):
         """
         if self._has_forked():
             self._abandon()
+            return
+        if self._close_lock._is_owned():  # type: ignore[attr-defined]
             return
         self._compactor.require_outside("close()")
         with self._close_lock:

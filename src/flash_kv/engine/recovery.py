@@ -83,7 +83,7 @@ def _run_in_threads(run: Callable[[], None], count: int, is_over: threading.Even
 
     Not a pool: the queues and semaphores of one do not survive a signal in the middle of their own steps.
     """
-    ended = []
+    ended: list[None] = []
 
     def work() -> None:
         try:

@@ -6,7 +6,8 @@ step `SignalsHeld` puts handlers in the place of the program's that only remembe
 raised again.
 
 Invariants: held for milliseconds, never while waiting for a user's code, and for another thread only where it uses
-what would be closed; handlers are put back whatever happens. In other threads there is nothing to hold: no handler ever runs there.
+what would be closed; handlers are put back whatever happens. In other threads there is nothing to hold: no handler
+ever runs there.
 """
 
 from __future__ import annotations
