@@ -6,6 +6,7 @@ sync, what the background thread does, how all of it ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -41,6 +42,7 @@ from flash_kv.errors import (
     ForkedError,
     PoisonedError,
     ReadOnlyError,
+    StorageError,
     StoreFullError,
     StoreNotFoundError,
     StrPath,
@@ -350,20 +352,21 @@ class DB(DictMethods):
     def _maintain(self, is_sync_due: bool, is_look_due: bool) -> None:
         """One round of the background thread."""
         try:
-            self._segments.grow_ahead()
-            self._segments.prepare_spare()
-            self._segments.seal_rotated()
-            self._segments.write_missing_hints()
+            # What was to be made ahead is made, or refused, when a write needs it.
+            with _unless_full():
+                self._segments.grow_ahead()
+                self._segments.prepare_spare()
+            with _unless_full():
+                self._segments.seal_rotated()
+                self._segments.write_missing_hints()
             self._trim_versions()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and is_within(self._options.compaction_window):
-                    self._compactor.run_policy()
-        except StoreFullError:
-            # What was to be made ahead is made, or refused, when a write needs it.
-            return
+                    with _unless_full():
+                        self._compactor.run_policy()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
             if isinstance(error, OSError):
                 error = storage_error(error, path=error.filename or self._path, operation="look after")
@@ -484,6 +487,18 @@ def open_store(
     """
     chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
     return DB(path, chosen)
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    """A step of the background that ends early where files cannot grow; the steps after it may free space."""
+    try:
+        yield
+    except StoreFullError:
+        return
+    except StorageError as error:
+        if error.errno != errno.EFBIG:
+            raise
 
 
 @contextmanager

@@ -384,6 +384,8 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
         one.segment.close()
         segments.system.unlink(one.segment.path)
     # Last: on a full disk the manifest needs the space more.
+    if found.unsealed:
+        segments.reserve.keep()
     for one in found.unsealed:
         segments.write_hint(one.segment, one.run)
 
