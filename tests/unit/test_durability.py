@@ -15,6 +15,7 @@ from flash_kv import DB, Options, PoisonedError
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.io.system import System
 from support.threads import call_together
+from support.waiting import wait_until
 
 Syncs = Callable[[], int]
 
@@ -53,13 +54,6 @@ def opened(tmp_path: Path, index: str, io: str, system: CountingSystem) -> Itera
     yield open_one
     for store in stores:
         store.close()
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 5) -> bool:
-    ends = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < ends:
-        time.sleep(0.005)
-    return is_so()
 
 
 def test_process_durability_never_syncs_by_itself(opened: Callable[..., DB], system: CountingSystem) -> None:
@@ -165,7 +159,7 @@ def test_interval_of_a_batch_is_kept_in_a_store_without(
     db = opened()
     with db.batch(durability=("interval", 0.05)) as batch:
         batch.put(b"a", b"1")
-    assert wait_until(lambda: db.stats().synced_lsn == 1)
+    wait_until(lambda: db.stats().synced_lsn == 1)
     assert system.syncs == 1
 
 
@@ -190,7 +184,7 @@ def test_interval_syncs_by_the_clock_while_there_is_something(
 ) -> None:
     db = opened(durability=("interval", 0.05))
     db[b"a"] = b"1"
-    assert wait_until(lambda: db.stats().synced_lsn == 1)
+    wait_until(lambda: db.stats().synced_lsn == 1)
     count = system.syncs
     time.sleep(0.2)
     assert system.syncs == count
@@ -307,7 +301,7 @@ def test_failed_sync_in_the_background_reaches_the_next_write(opened: Callable[.
     db = opened("faulty", system=system, durability=("interval", 0.01))
     system.add(Fault("sync_data", from_then_on=True))
     db[b"a"] = b"1"
-    assert wait_until(lambda: db.stats().is_poisoned)
+    wait_until(lambda: db.stats().is_poisoned)
     with pytest.raises(PoisonedError):
         db[b"b"] = b"2"
     assert db[b"a"] == b"1"
