@@ -72,7 +72,7 @@ def test_a_finaliser_that_writes_in_the_middle_of_anything_is_served_or_refused_
         with open_with(tmp_path / "db", REAL, index=index, io=io) as again:
             report(unexpected(set(again), outcomes).encode())
 
-    assert run_forked(body, timeout_s=60) == ([b"", b""], 0)
+    assert run_forked(body) == ([b"", b""], 0)
 
 
 def test_a_sync_in_the_middle_of_a_sync_of_the_same_thread_is_made_inside() -> None:

@@ -404,7 +404,7 @@ def test_a_planted_file_is_an_error_and_not_followed(tmp_path: Path, name: str, 
         else:
             report(b"opened")
 
-    messages, _ = run_forked(body, timeout_s=5)
+    messages, _ = run_forked(body)
     assert messages[0] in (b"StorageError", b"CorruptionError", b"LockedError") or (name, what) == (
         "LOCK",
         "a pipe",
@@ -625,7 +625,7 @@ def test_a_progress_callback_may_call_the_store_and_never_hangs(
         report(b"kept" if found == expected else b"lost")
         report(b"called" if errors else b"not called")
 
-    assert run_forked(body, timeout_s=10) == ([b"kept", b"called"], 0)
+    assert run_forked(body) == ([b"kept", b"called"], 0)
 
 
 def test_errors_of_the_background_reach_the_next_write_once(tmp_path: Path, index: str, io: str) -> None:

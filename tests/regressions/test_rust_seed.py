@@ -153,7 +153,7 @@ def test_compactions_beside_puts_gets_and_scans_do_not_deadlock(tmp_path: Path, 
         db.close()
         report(b"%d" % min(count, 1))
 
-    assert run_forked(body, timeout_s=20) == ([b"1"], 0)
+    assert run_forked(body) == ([b"1"], 0)
 
 
 # The bug: `write`, not write-all: a full disk acknowledges a record that is not there.

@@ -139,11 +139,13 @@ def test_rate_limit_slows_it_down_and_close_does_not_wait_for_it(open_db: OpenDB
     db = open_db(**WATCHFUL, compaction_dead_ratio=0.01, compaction_rate_bytes_per_s=100_000)
     for _ in range(4):
         names = fill(db)
+    wait_until(lambda: dead_bytes_of_sealed(db) > 800_000)
     time.sleep(0.5)
+    # At this rate it takes ten seconds and more.
     assert dead_bytes_of_sealed(db) > 200_000
     started = time.monotonic()
     db.close()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     with open_db(compaction="off") as reopened:
         assert len(reopened) == len(names)
 
@@ -154,7 +156,8 @@ def test_rate_limit_is_not_for_a_compaction_by_hand(open_db: OpenDB) -> None:
         fill(db)
     started = time.monotonic()
     db.compact()
-    assert time.monotonic() - started < 5
+    # At that rate it would take a quarter of an hour.
+    assert time.monotonic() - started < 60
 
 
 def test_churn_for_a_while_keeps_the_disk_bounded(open_db: OpenDB) -> None:
