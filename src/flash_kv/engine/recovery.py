@@ -222,7 +222,7 @@ def recover(segments: SegmentSet) -> Recovery:
         options,
     )
     found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
-    _keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
+    keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
     return found
 
 
@@ -321,7 +321,7 @@ def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
     return build_hint(scan)
 
 
-def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
+def keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
     """Sort the unsealed segments, in LSN order, into what is kept and what came after a loss."""
     is_cut = has_voids = False
     durable = max((one.stated_lsn for one in unsealed), default=0)
