@@ -6,7 +6,6 @@ sync, what the background thread does, how all of it ends.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -23,7 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.maintenance import Maintenance, is_within
+from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
     CompactionProgress,
@@ -42,8 +41,6 @@ from flash_kv.errors import (
     ForkedError,
     PoisonedError,
     ReadOnlyError,
-    StorageError,
-    StoreFullError,
     StoreNotFoundError,
     StrPath,
     storage_error,
@@ -353,10 +350,10 @@ class DB(DictMethods):
         """One round of the background thread."""
         try:
             # What was to be made ahead is made, or refused, when a write needs it.
-            with _unless_full():
+            with unless_full():
                 self._segments.grow_ahead()
                 self._segments.prepare_spare()
-            with _unless_full():
+            with unless_full():
                 self._segments.seal_rotated()
                 self._segments.write_missing_hints()
             self._trim_versions()
@@ -365,7 +362,7 @@ class DB(DictMethods):
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and is_within(self._options.compaction_window):
-                    with _unless_full():
+                    with unless_full():
                         self._compactor.run_policy()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
             if isinstance(error, OSError):
@@ -487,18 +484,6 @@ def open_store(
     """
     chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
     return DB(path, chosen)
-
-
-@contextmanager
-def _unless_full() -> Iterator[None]:
-    """A step of the background that ends early where files cannot grow; the steps after it may free space."""
-    try:
-        yield
-    except StoreFullError:
-        return
-    except StorageError as error:
-        if error.errno != errno.EFBIG:
-            raise
 
 
 @contextmanager

@@ -6,11 +6,15 @@ collected. A failure here reaches the caller's next write.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from flash_kv.errors import StorageError, StoreFullError
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.options import Durability
 
@@ -33,6 +37,7 @@ class Maintenance:
         self._asleep.acquire()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
+        self._has_ended = False
         # Guards `_thread` and `_is_stopping`. Never waited for in `start`: whoever holds it may be this thread itself,
         # interrupted by a finaliser that writes, and starts or stops the thread in any case.
         self._start_lock = threading.Lock()
@@ -91,9 +96,20 @@ class Maintenance:
         self._end_sleep()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+            # A join that was interrupted takes its thread for one that has ended, and so does the next: but what the
+            # thread is at now would be done to a store that may be another's by then.
+            while not self._has_ended:
+                time.sleep(0.001)
 
 
 def _run(maintenance: Maintenance) -> None:
+    try:
+        _run_rounds(maintenance)
+    finally:
+        maintenance._has_ended = True
+
+
+def _run_rounds(maintenance: Maintenance) -> None:
     next_sync = next_look = time.monotonic()
     pause_s = maintenance._interval_s
     while not maintenance._is_stopping:
@@ -119,6 +135,18 @@ def _run(maintenance: Maintenance) -> None:
         if (sync_by := maintenance._sync_by) is not None:
             next_due = min(next_due, sync_by)
         pause_s = max(next_due - time.monotonic(), 0.0)
+
+
+@contextmanager
+def unless_full() -> Iterator[None]:
+    """A step of the background that ends early where files cannot grow; the steps after it may free space."""
+    try:
+        yield
+    except StoreFullError:
+        return
+    except StorageError as error:
+        if error.errno != errno.EFBIG:
+            raise
 
 
 def is_within(window: tuple[int, int] | None) -> bool:

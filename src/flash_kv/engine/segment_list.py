@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.reserve import Reserve
-from flash_kv.errors import FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, storage_error
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
@@ -59,6 +59,7 @@ class SegmentList:
         self._seal_lock = threading.RLock()
         self._has_epoch = False
         self._has_new_names = False
+        self._is_let_go = False
         # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
         # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
         self.is_zeroing = parse_durability(options.durability).kind != "process"
@@ -131,6 +132,9 @@ class SegmentList:
         return False
 
     def _write_manifest(self) -> None:
+        if self._is_let_go:
+            # The directory may be another process's by now, and its manifest must not be replaced.
+            raise ClosedError(self.directory)
         manifest = Manifest(
             store_id=self.store_id,
             hash_key=self.hash_key,

@@ -344,6 +344,7 @@ class SegmentSet(SegmentList):
     def close_files(self) -> None:
         """Unmap and close everything, whatever state it is in."""
         with self.space_lock:
+            self._is_let_go = True
             closing = [*self.open.values(), *(segment for segment, _ in self.retired)]
             self.open.clear()
             self.unsealed.clear()
