@@ -18,6 +18,7 @@ from support.threads import call_together
 from support.waiting import wait_until
 
 Syncs = Callable[[], int]
+pytestmark = pytest.mark.usefixtures("real_syncs")
 
 
 class CountingSystem(System):

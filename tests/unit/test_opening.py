@@ -28,6 +28,7 @@ from flash_kv import (
 from support.stores import store_files
 
 OpenDB = Callable[..., DB]
+pytestmark = pytest.mark.usefixtures("real_syncs")
 CONTENT = {b"%d" % number: b"%d" % (number * number) for number in range(500)}
 
 
