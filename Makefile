@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Tests wait for each other's threads and for the disk more than they compute, so twice as many processes as CPUs are
+# not too many. PYTEST_JOBS=0 runs them one after the other.
+PYTEST_JOBS ?= 4
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := $(VENV)/bin
@@ -38,7 +41,7 @@ $(BUILT): $(SOURCES)
 	@touch $(BUILT)
 
 test: build
-	$(BIN)/python -m pytest -m "not packaging" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not packaging" -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 demo: build
 	$(BIN)/flash-kv demo

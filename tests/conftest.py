@@ -3,6 +3,9 @@
 A test about the engine takes `open_db` and so runs once for each index and each io kind; one that is about a
 single kind narrows it with `@pytest.mark.parametrize("index", ["btree"])`. Randomness comes from hypothesis or
 from the fixture `rng`; the seed of a run stands in its header and is set again with FLASH_KV_TEST_SEED.
+
+Tests end processes, never the machine, so syncs do nothing but check their descriptor, unless a test asks for
+`real_syncs`: waiting for the disk took most of the time. With FLASH_KV_TEST_SYNCS=real all of them are real.
 """
 
 from __future__ import annotations
@@ -24,8 +27,15 @@ if TYPE_CHECKING:
 INDEXES = ("hash", "btree")
 IO_KINDS = ("mmap", "file")
 SEED = os.environ.get("FLASH_KV_TEST_SEED") or str(random.SystemRandom().randrange(2**32))
+# Processes that this one starts to share the work have the same.
+os.environ["FLASH_KV_TEST_SEED"] = SEED
 PROC_SELF = Path("/proc/self")
 CALL_FAILED = pytest.StashKey[bool]()
+REAL_SYNCS = {"fsync": os.fsync, "fdatasync": os.fdatasync}
+
+if os.environ.get("FLASH_KV_TEST_SYNCS") != "real":
+    # Compiled like what it stands for, so that a signal or a collection finds the same places.
+    os.fsync = os.fdatasync = os.fstat  # type: ignore[assignment]
 
 # New examples on every run, also in CI; a failure prints the blob that repeats it. One operation may hit a slow
 # disk, so no example has a deadline.
@@ -56,6 +66,13 @@ def pytest_runtest_makereport(
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """A generator whose numbers depend on the run's seed and the test's name only."""
     return random.Random(f"{SEED}/{request.node.nodeid}")
+
+
+@pytest.fixture
+def real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syncs that wait for the disk."""
+    for name, function in REAL_SYNCS.items():
+        monkeypatch.setattr(os, name, function)
 
 
 @pytest.fixture(params=INDEXES)

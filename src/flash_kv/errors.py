@@ -7,7 +7,7 @@
     +-- StoreNotFoundError (FileNotFoundError)
     +-- NotAStoreError (ValueError)          a directory that holds something else
     +-- FormatVersionError (ValueError)      written by a version with another format
-    +-- LockedError (BlockingIOError)        another writer has the store open
+    +-- LockedError (BlockingIOError)        another process has the store open
     |
     |   calling a method
     +-- KeyTypeError (TypeError)
@@ -115,9 +115,12 @@ class FormatVersionError(FlashKVError, ValueError):
 
 
 class LockedError(FlashKVError, BlockingIOError):
-    """Another writer has the store open; `holder_pid` and `holder_host` are what it wrote down, or None."""
+    """Another process has the store open, for writing, or for reading where a writer was to be let in.
 
-    _parameters = ("path", "holder_pid", "holder_host", "holder_started")
+    `holder_pid` and `holder_host` are what a writer wrote down, or None. Readers (`is_read`) write nothing down.
+    """
+
+    _parameters = ("path", "holder_pid", "holder_host", "holder_started", "is_read")
 
     def __init__(
         self,
@@ -125,17 +128,23 @@ class LockedError(FlashKVError, BlockingIOError):
         holder_pid: int | None = None,
         holder_host: str | None = None,
         holder_started: str | None = None,
+        is_read: bool = False,
     ) -> None:
         self.path = os.fspath(path)
         self.holder_pid = holder_pid
         self.holder_host = holder_host
         self.holder_started = holder_started
-        if holder_pid is None:
+        self.is_read = is_read
+        if is_read:
+            holder = "readers"
+        elif holder_pid is None:
             holder = "another writer"
         else:
             holder = f"process {holder_pid} on {holder_host or 'an unknown host'}"
             holder += f" since {holder_started}" if holder_started else ""
-        message = f"{self.path} is locked by {holder}: close that handle first"
+        message = (
+            f"{self.path} is locked by {holder}: close {'their handles' if is_read else 'that handle'} first"
+        )
         super().__init__(message, errno_codes.EWOULDBLOCK, message, self.path)
 
 

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import flash_kv
+from support.waiting import wait_until
 
 
 def rows(count: int, begin: int = 0, size: int = 10) -> bytes:
@@ -245,9 +245,7 @@ def test_a_load_killed_hard_goes_on_and_ends_complete(start, process, tmp_path: 
     source = tmp_path / "in.jsonl"
     source.write_bytes(rows(total))
     loading = start("load", "db", "in.jsonl", "--batch-bytes", "16KiB")
-    deadline = time.monotonic() + 60
-    while not marks(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until(lambda: marks(tmp_path))
     loading.kill()
     loading.communicate()
     assert loading.returncode == -signal.SIGKILL
@@ -266,9 +264,7 @@ def test_ctrl_c_ends_a_load_with_130_and_a_word_about_what_is_stored(start, tmp_
     loading = start("load", "db", "-", "--resume", "mark", "--batch-bytes", "1KiB")
     loading.stdin.write(rows(5000))
     loading.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "mark").exists() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until((tmp_path / "mark").exists)
     loading.send_signal(signal.SIGINT)
     _, said = loading.communicate()
     assert loading.returncode == 130

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_until
+
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -170,9 +172,9 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(start: Start, fil
     assert said == b"error: reading the input or writing the output: No space left on device\n"
 
 
-def test_ctrl_c_on_a_terminal_ends_with_130_and_no_traceback(start: Start) -> None:
+def test_ctrl_c_on_a_terminal_ends_with_130_and_no_traceback(start: Start, tmp_path: Path) -> None:
     loading = start("load", "db", "-")
-    time.sleep(0.7)
+    wait_until((tmp_path / "db" / "MANIFEST").exists)
     loading.send_signal(signal.SIGINT)
     _, said = loading.communicate()
     assert loading.returncode == 130

@@ -16,6 +16,7 @@ import pytest
 import flash_kv
 from flash_kv import DB, BatchStateError, ClosedError
 from support.threads import call_together, repeat_together, switching_often
+from support.waiting import wait_until
 
 OpenDB = Callable[..., DB]
 SMALL = {"segment_bytes_max": 65536, "reserve_bytes": 0}
@@ -81,8 +82,11 @@ def test_closing_during_a_compaction_cancels_it(open_db: OpenDB) -> None:
     began = threading.Event()
 
     def compact() -> None:
-        report = db.compact(progress=lambda _: (began.set(), time.sleep(0.005)))
-        assert report.is_cancelled
+        def progress(_: object) -> None:
+            began.set()
+            wait_until(lambda: db._compactor.is_stopping)
+
+        assert db.compact(progress=progress).is_cancelled
 
     def close() -> None:
         began.wait()

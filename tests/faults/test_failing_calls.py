@@ -73,8 +73,6 @@ def run_history(path: Path, calls: FailingCalls, io: str, index: str) -> list[st
         run.close()
     calls.system.heal()
     wrong += [(what, fault) for what, error in run.errors if (fault := _unclear(error))]
-    # Their tracebacks hold on to what was open.
-    run.errors.clear()
     try:
         with open_with(path, io=io, index=index) as db:
             wrong.append(("reopened", difference(content(db), run.model)))
@@ -82,7 +80,7 @@ def run_history(path: Path, calls: FailingCalls, io: str, index: str) -> list[st
     except FlashKVError as error:
         wrong.append(("cannot be reopened", str(error)))
     wrong.append(("left behind", " ".join(name for name in os.listdir(path) if name.startswith("tmp-"))))
-    run.db = None
+    # Also while the errors are there, whose tracebacks hold on to all that was open.
     wrong.append(("left open", " ".join(open_files_in(path))))
     return [f"{when}: {what}" for when, what in wrong if what]
 

@@ -6,7 +6,6 @@ A clear error each time, and the store is as it was.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import subprocess
 import threading
@@ -36,7 +35,6 @@ from flash_kv import (
     ValueTypeError,
 )
 from flash_kv.io.faulty import Fault, FaultySystem
-from flash_kv.io.system import REAL
 from support.processes import Report, forked, run_forked
 from support.workload import content, open_with
 
@@ -406,7 +404,7 @@ def test_a_planted_file_is_an_error_and_not_followed(tmp_path: Path, name: str, 
         else:
             report(b"opened")
 
-    messages, _ = run_forked(body, timeout_s=5)
+    messages, _ = run_forked(body)
     assert messages[0] in (b"StorageError", b"CorruptionError", b"LockedError") or (name, what) == (
         "LOCK",
         "a pipe",
@@ -627,49 +625,7 @@ def test_a_progress_callback_may_call_the_store_and_never_hangs(
         report(b"kept" if found == expected else b"lost")
         report(b"called" if errors else b"not called")
 
-    assert run_forked(body, timeout_s=10) == ([b"kept", b"called"], 0)
-
-
-class Finalised:
-    """Writes to a store when it is collected, in the middle of whatever goes on then."""
-
-    def __init__(self, db: DB, key: str, refused: set[str]) -> None:
-        self.db = db
-        self.key = key
-        self.refused = refused
-        self.itself = self
-
-    def __del__(self) -> None:
-        try:
-            self.db[self.key] = "x" * 5000
-        except StorageError as error:
-            assert error.errno == errno.EDEADLK
-            self.refused.add(self.key)
-
-
-@pytest.mark.parametrize("durability", ["process", "always"])
-def test_a_finaliser_that_writes_in_the_middle_of_anything_is_served_or_refused_and_never_hangs(
-    tmp_path: Path, index: str, io: str, durability: str
-) -> None:
-    def body(report: Report) -> None:
-        # The real system: a stand-in runs under the write lock, where no Python code may be.
-        db = open_with(tmp_path / "db", REAL, index=index, io=io, durability=durability)
-        refused: set[str] = set()
-        gc.set_threshold(5, 1, 1)
-        for number in range(100):
-            Finalised(db, f"f{number}", refused)
-            db.put(f"k{number}", b"y" * 3000)
-            if number % 40 == 30:
-                db.compact()
-        gc.collect()
-        gc.set_threshold(700, 10, 10)
-        expected = {key.encode() for n in range(100) for key in (f"k{n}", f"f{n}") if key not in refused}
-        report(b"all" if set(db) == expected else b"not all")
-        db.close()
-        with open_with(tmp_path / "db", REAL, index=index, io=io) as again:
-            report(b"all" if set(again) == expected else b"not all")
-
-    assert run_forked(body, timeout_s=20) == ([b"all", b"all"], 0)
+    assert run_forked(body) == ([b"kept", b"called"], 0)
 
 
 def test_errors_of_the_background_reach_the_next_write_once(tmp_path: Path, index: str, io: str) -> None:

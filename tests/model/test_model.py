@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 import flash_kv
 from flash_kv import DB, Snapshot, UnorderedIndexError
+from support.stores import crash_image
 
 SEGMENT_BYTES = 65536
 HEADER_BYTES = 24
@@ -272,10 +273,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def kill(self) -> None:
         before = self.path
         self.path = self.new_path()
-        # The background thread seals and removes files: a copy made meanwhile would be of no one moment.
-        segments = self.db._segments
-        with segments._seal_lock, segments.space_lock:
-            shutil.copytree(before, self.path, ignore=shutil.ignore_patterns("tmp-*"))
+        crash_image(self.db, self.path)
         self.let_go()
         self.db.close()
         shutil.rmtree(before)

@@ -17,7 +17,6 @@ from flash_kv.log.checksum_cy import crc32c
 from flash_kv.log.records import KIND_TOMBSTONE, KIND_VALUE, make_segment_header
 from support.damage import (
     Placed,
-    crash_image,
     flip,
     hints_removed,
     manifest_of,
@@ -27,6 +26,7 @@ from support.damage import (
     tree,
 )
 from support.repairs import Versions, build, check, newest, newest_records, salvaged
+from support.stores import crash_image
 from support.workload import content, open_with
 
 

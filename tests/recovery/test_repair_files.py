@@ -13,7 +13,6 @@ import pytest
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.log.names import segment_name
 from support.damage import (
-    crash_image,
     cut,
     flip,
     hint_of,
@@ -23,6 +22,7 @@ from support.damage import (
     segments,
 )
 from support.repairs import Versions, build, check, newest_records, salvaged
+from support.stores import crash_image
 from support.workload import content, open_with
 
 

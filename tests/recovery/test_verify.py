@@ -16,9 +16,9 @@ from flash_kv.log.checksum_cy import crc32c
 from flash_kv.log.hints_cy import build_hint
 from flash_kv.log.manifest import Manifest, write_manifest
 from flash_kv.log.records import make_segment_header
-from support.damage import crash_image, cut, flip, hint_of, manifest_of, overwrite, records, segments, tree
+from support.damage import cut, flip, hint_of, manifest_of, overwrite, records, segments, tree
 from support.segments import SegmentBuilder
-from support.stores import fill, settle
+from support.stores import crash_image, fill, settle
 from support.workload import UNSYNCED, open_with
 
 

@@ -12,8 +12,8 @@ import pytest
 import flash_kv
 from flash_kv import DB, ClosedError, LockedError, PoisonedError
 from flash_kv.io.faulty import Call, Fault, FaultySystem
-from support.damage import crash_image, cut, flip, records, segments, tree
-from support.stores import fill, settle
+from support.damage import cut, flip, records, segments, tree
+from support.stores import crash_image, fill, settle
 from support.threads import repeat_together
 from support.workload import UNSYNCED, content, open_with
 

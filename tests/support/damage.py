@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from flash_kv import DB
 from flash_kv.io.system import REAL
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest
 from flash_kv.log.names import hint_name, segment_name
@@ -94,13 +92,6 @@ def records(directory: Path) -> list[Placed]:
         for record in scan_of(directory, entry).records()
     ]
     return sorted(found, key=lambda one: one.record.lsn)
-
-
-def crash_image(db: DB, target: Path) -> Path:
-    """The directory of an open store as a kill at this moment would leave it, copied to `target`."""
-    with db._segments._seal_lock, db._segments.space_lock:
-        shutil.copytree(db.path, target)
-    return target
 
 
 def hints_removed(directory: Path) -> None:

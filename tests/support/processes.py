@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+# A hang is a failure, a busy machine is not.
+DEADLINE_S = 60.0
 _LENGTH = struct.Struct("<I")
 Report = Callable[[bytes], None]
 
@@ -73,7 +75,7 @@ class Child:
 
 
 @contextlib.contextmanager
-def forked(body: Callable[[Report], None], timeout_s: float = 20.0) -> Iterator[Child]:
+def forked(body: Callable[[Report], None], timeout_s: float = DEADLINE_S) -> Iterator[Child]:
     """A child that runs `body(report)` and ends with 0, or with 1 and a traceback; it is gone afterwards."""
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -115,7 +117,7 @@ def _send(writing: int, message: bytes) -> None:
         rest = rest[os.write(writing, rest) :]
 
 
-def run_forked(body: Callable[[Report], None], timeout_s: float = 20.0) -> tuple[list[bytes], int]:
+def run_forked(body: Callable[[Report], None], timeout_s: float = DEADLINE_S) -> tuple[list[bytes], int]:
     """All messages and the exit status of a child that ends by itself, or by a kill it brings upon itself."""
     with forked(body, timeout_s) as child:
         return list(child.messages()), child.wait()

@@ -1,8 +1,15 @@
-"""Small stores to back up, to damage and to check."""
+"""Small stores to back up, to damage and to check, and what there is of one on disk while it is open.
+
+The background thread of an open store writes files under temporary names, renames them and removes what is compacted.
+"""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from flash_kv import DB
+from flash_kv.log.names import TEMPORARY_PREFIX
 
 
 def fill(db: DB, count: int = 300) -> None:
@@ -19,3 +26,27 @@ def settle(db: DB) -> None:
     db._segments.rotate()
     db._segments.seal_rotated()
     db._segments.write_missing_hints()
+
+
+def store_files(directory: Path) -> list[Path]:
+    """The files of a store that are there to stay, for a while at least: temporaries left out."""
+    return sorted(path for path in directory.iterdir() if not path.name.startswith(TEMPORARY_PREFIX))
+
+
+def disk_bytes(directory: Path) -> int:
+    """What the files of a store take on disk."""
+    size = 0
+    for path in store_files(directory):
+        try:
+            size += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue  # removed meanwhile
+    return size
+
+
+def crash_image(db: DB, target: Path) -> Path:
+    """The directory of an open store as a kill at this moment would leave it, copied to `target`."""
+    with db._segments._seal_lock, db._segments.space_lock:
+        # What is under a temporary name may have another one before it is copied.
+        shutil.copytree(db.path, target, ignore=shutil.ignore_patterns(TEMPORARY_PREFIX + "*"))
+    return target

@@ -15,8 +15,8 @@ from flash_kv import DB, ClosedError, LockedError, PoisonedError, Snapshot, Stor
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.io.lockfile import acquire
 from flash_kv.io.system import REAL
-from support.damage import crash_image, flip, hint_of, manifest_of, overwrite, records, segments, tree
-from support.stores import fill, settle
+from support.damage import flip, hint_of, manifest_of, overwrite, records, segments, tree
+from support.stores import crash_image, fill, settle
 from support.workload import UNSYNCED, content, open_with
 
 Open = Callable[..., DB]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 import flash_kv
 from flash_kv import DB, ClosedError, CompactionProgress, CompactionReport, ReadOnlyError
+from support.stores import crash_image, disk_bytes
 
 OpenDB = Callable[..., DB]
 SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compaction": "off"}
@@ -25,11 +25,6 @@ def fill(db: DB, count: int = 2000, size: int = 200) -> dict[bytes, bytes]:
     return content
 
 
-def disk_bytes(db: DB) -> int:
-    """What the directory takes; the background thread may remove a file meanwhile."""
-    return sum(path.stat().st_blocks * 512 for path in db.path.iterdir() if path.exists())
-
-
 def sizes(db: DB) -> dict[str, int]:
     """The sizes of all segments."""
     return {path.name: path.stat().st_size for path in db.path.glob("*.seg")}
@@ -38,12 +33,12 @@ def sizes(db: DB) -> dict[str, int]:
 def test_space_is_back_while_the_store_is_open(open_db: OpenDB) -> None:
     db = open_db(**SMALL)
     content = fill(db)
-    before = disk_bytes(db)
+    before = disk_bytes(db.path)
     for key in list(content)[: len(content) * 3 // 4]:
         del db[key]
         del content[key]
     report = db.compact()
-    assert disk_bytes(db) < before * 0.4
+    assert disk_bytes(db.path) < before * 0.4
     assert dict(db.items()) == content
     assert not report.is_dry_run
     assert not report.is_cancelled
@@ -280,12 +275,12 @@ def test_needs_about_one_segment_of_extra_space(open_db: OpenDB) -> None:
     content = fill(db, 6000)
     for key in list(content)[::4]:
         db[key] = b"overwritten" * 18
-    before = disk_bytes(db)
+    before = disk_bytes(db.path)
     most = 0
 
     def watch(_: CompactionProgress) -> None:
         nonlocal most
-        most = max(most, disk_bytes(db))
+        most = max(most, disk_bytes(db.path))
 
     db.compact(progress=watch)
     assert most - before < 4 * 65536
@@ -324,7 +319,7 @@ def test_compacted_store_is_whole_after_a_kill(open_db: OpenDB, tmp_path: Path) 
     db.delete_many(list(content)[::2])
     db.compact()
     db[b"later"] = b"1"
-    shutil.copytree(db.path, tmp_path / "killed")
+    crash_image(db, tmp_path / "killed")
     reopened = open_db("killed")
     assert dict(reopened.items()) == {**dict(list(content.items())[1::2]), b"later": b"1"}
     reopened.close()

@@ -15,8 +15,10 @@ from flash_kv import DB, Options, PoisonedError
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.io.system import System
 from support.threads import call_together
+from support.waiting import wait_until
 
 Syncs = Callable[[], int]
+pytestmark = pytest.mark.usefixtures("real_syncs")
 
 
 class CountingSystem(System):
@@ -53,13 +55,6 @@ def opened(tmp_path: Path, index: str, io: str, system: CountingSystem) -> Itera
     yield open_one
     for store in stores:
         store.close()
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 5) -> bool:
-    ends = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < ends:
-        time.sleep(0.005)
-    return is_so()
 
 
 def test_process_durability_never_syncs_by_itself(opened: Callable[..., DB], system: CountingSystem) -> None:
@@ -165,7 +160,7 @@ def test_interval_of_a_batch_is_kept_in_a_store_without(
     db = opened()
     with db.batch(durability=("interval", 0.05)) as batch:
         batch.put(b"a", b"1")
-    assert wait_until(lambda: db.stats().synced_lsn == 1)
+    wait_until(lambda: db.stats().synced_lsn == 1)
     assert system.syncs == 1
 
 
@@ -190,15 +185,19 @@ def test_interval_syncs_by_the_clock_while_there_is_something(
 ) -> None:
     db = opened(durability=("interval", 0.05))
     db[b"a"] = b"1"
-    assert wait_until(lambda: db.stats().synced_lsn == 1)
+    wait_until(lambda: db.stats().synced_lsn == 1)
     count = system.syncs
     time.sleep(0.2)
     assert system.syncs == count
     started = time.monotonic()
-    while time.monotonic() < started + 0.5:
+
+    def has_synced_again() -> bool:
         db[b"a"] = b"2"
-        time.sleep(0.001)
-    assert 5 <= system.syncs - count <= 12
+        return system.syncs >= count + 5
+
+    wait_until(has_synced_again)
+    # Each began at least 50 ms after the one before.
+    assert time.monotonic() - started > 0.15
 
 
 def test_waiting_threads_share_syncs(opened: Callable[..., DB]) -> None:
@@ -307,7 +306,7 @@ def test_failed_sync_in_the_background_reaches_the_next_write(opened: Callable[.
     db = opened("faulty", system=system, durability=("interval", 0.01))
     system.add(Fault("sync_data", from_then_on=True))
     db[b"a"] = b"1"
-    assert wait_until(lambda: db.stats().is_poisoned)
+    wait_until(lambda: db.stats().is_poisoned)
     with pytest.raises(PoisonedError):
         db[b"b"] = b"2"
     assert db[b"a"] == b"1"

@@ -12,7 +12,7 @@ import pytest
 
 from flash_kv.errors import LockedError
 from flash_kv.io.faulty import Fault, FaultySystem
-from flash_kv.io.lockfile import LINE_BYTES, LOCK_NAME, acquire
+from flash_kv.io.lockfile import LINE_BYTES, LOCK_NAME, acquire, acquire_shared
 from flash_kv.io.system import REAL
 
 
@@ -95,6 +95,24 @@ def test_lock_dies_with_its_holder(tmp_path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     acquire(REAL, tmp_path).release()
+
+
+def test_writer_is_told_of_readers_and_not_of_the_last_writer(tmp_path: Path) -> None:
+    acquire(REAL, tmp_path).release()
+    readers = [acquire_shared(REAL, tmp_path) for _ in range(2)]
+    for reader in readers:
+        with pytest.raises(LockedError, match="locked by readers: close their handles") as caught:
+            acquire(REAL, tmp_path)
+        assert caught.value.is_read
+        assert caught.value.holder_pid is None
+        assert reader is not None
+        reader.release()
+    writer = acquire(REAL, tmp_path)
+    with pytest.raises(LockedError) as caught:
+        acquire_shared(REAL, tmp_path)
+    writer.release()
+    assert not caught.value.is_read
+    assert caught.value.holder_pid == os.getpid()
 
 
 def _in_child(action: Callable[[], None]) -> None:

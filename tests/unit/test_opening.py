@@ -25,8 +25,10 @@ from flash_kv import (
     StorageError,
     StoreNotFoundError,
 )
+from support.stores import store_files
 
 OpenDB = Callable[..., DB]
+pytestmark = pytest.mark.usefixtures("real_syncs")
 CONTENT = {b"%d" % number: b"%d" % (number * number) for number in range(500)}
 
 
@@ -34,7 +36,7 @@ def test_open_makes_the_directory_private(tmp_path: Path) -> None:
     with flash_kv.open(tmp_path / "new") as db:
         db[b"a"] = b"1"
         assert stat.S_IMODE(db.path.stat().st_mode) == 0o700
-        assert {stat.S_IMODE(path.stat().st_mode) for path in db.path.iterdir()} == {0o600}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in store_files(db.path)} == {0o600}
 
 
 def test_defaults_are_those_of_the_options(tmp_path: Path) -> None:

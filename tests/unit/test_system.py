@@ -13,6 +13,8 @@ import pytest
 from flash_kv.io import system as system_module
 from flash_kv.io.system import CHUNK_BYTES, REAL, System
 
+pytestmark = pytest.mark.usefixtures("real_syncs")
+
 
 @pytest.fixture
 def fd(tmp_path: Path) -> Iterator[int]:

@@ -178,6 +178,8 @@ def open_store(
             f"no store at {path}: check the path; 'flash-kv load' and 'flash-kv put' make a new one"
         ) from error
     except LockedError as error:
+        if error.is_read:
+            raise Failure(f"{path} is being read: wait until its readers have closed the store") from error
         holder = (
             f"process {error.holder_pid} on {error.holder_host}" if error.holder_pid else "another process"
         )

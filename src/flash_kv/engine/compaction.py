@@ -162,9 +162,9 @@ class Compactor:
 
     def __init__(self, db: DB) -> None:
         self._db = db
-        # One compaction at a time; taken before the space lock, never inside it.
-        self.lock = threading.Lock()
-        self._thread: int | None = None
+        # One compaction at a time; taken before the space lock, never inside it. Reentrant only so that it knows its
+        # owner: a thread that has it is refused by `require_outside`.
+        self.lock = threading.RLock()
         self.damaged: set[int] = set()
         self.last: CompactionReport | None = None
         self.count = 0
@@ -197,11 +197,17 @@ class Compactor:
         )
 
     def require_outside(self, call: str) -> None:
-        """RuntimeError in a progress callback: the call would wait for the compaction, which waits for the callback."""
-        if self._thread == threading.get_ident():
+        """RuntimeError in the middle of a compaction of this thread, which the call would have to wait for."""
+        if self.is_mine:
             raise RuntimeError(
-                f"{call} was called by the progress callback of a compaction: return False there to end it, then call"
+                f"{call} was called in the middle of a compaction, by its progress callback or a finaliser: "
+                "return False from the callback to end it, then call"
             )
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this very thread is compacting."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     def run_all(self, progress: Progress | None) -> CompactionReport:
         """Compact every sealed segment that has something to give back."""
@@ -224,27 +230,29 @@ class Compactor:
         started = time.monotonic()
         is_cancelled = False
         # Outputs of a compaction that was interrupted: the index points into them, so they come first.
-        left = list(self._db._segments.unlisted.values())
+        segments = self._db._segments
+        left = list(segments.unlisted.values())
         if left:
-            self._db._segments.install(self._db._segments.adopt(left), [])
+            segments.install(segments.adopt(left), [])
+        with segments.space_lock:
+            if not segments.reserve.is_whole():
+                segments.drop_spare()
         numbers = [one.segment.segment_id for one in chosen]
         try:
-            self._db._segments.put_off_hints(numbers)
-            self._thread = threading.get_ident()
+            segments.put_off_hints(numbers)
             self._run_jobs(run, group(chosen, self._db.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
-            self._thread = None
-            self._db._segments.resume_hints(numbers)
+            segments.resume_hints(numbers)
             report = run.report(time.monotonic() - started, is_cancelled)
             self.last = report
             self.count += 1
             self.bytes_moved += report.bytes_moved
             self.bytes_reclaimed += max(report.bytes_reclaimed, 0)
-            self._db._segments.release_retired()
-            with self._db._segments.space_lock:
-                self._db._segments.reserve.keep()
+            segments.release_retired()
+            with segments.space_lock:
+                segments.reserve.keep()
         return report
 
     def _run_jobs(self, run: Run, waiting: list[list[Candidate]]) -> None:
@@ -253,21 +261,23 @@ class Compactor:
         A job that ran out of space half-way would take some and free none. So one that does not fit waits until the
         others are done, then each of its inputs is tried alone, those with the least to move first.
         """
-        has_gained = False
         while waiting:
             postponed = []
             for job in waiting:
                 if self._fits(job):
                     run.job(job)
                     self._db._segments.release_retired()
-                    has_gained = True
                 else:
                     postponed.append(job)
             if len(postponed) == len(waiting) and all(len(job) == 1 for job in waiting):
-                if not has_gained:
+                if not run.has_gained:
                     raise StoreFullError(self._db.path, "compaction")
                 return
-            waiting = sorted(([one] for job in postponed for one in job), key=bytes_to_move)
+            # Those without a dead record last: they give nothing back before the others are done.
+            waiting = sorted(
+                ([one] for job in postponed for one in job),
+                key=lambda job: (not job[0].dead_bytes, bytes_to_move(job)),
+            )
 
     def _fits(self, job: list[Candidate]) -> bool:
         """Is there room for the job's output, by what the file system says? The reserve counts as free."""
@@ -300,6 +310,11 @@ class Run:
         self._bytes_before = 0
         self._bytes_after = 0
         self._segments_written = 0
+
+    @property
+    def has_gained(self) -> bool:
+        """Whether space has come back so far."""
+        return self._bytes_before > self._bytes_after
 
     def job(self, inputs: list[Candidate]) -> None:
         """Compact `inputs` together."""

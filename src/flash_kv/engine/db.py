@@ -22,7 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.maintenance import Maintenance, is_within
+from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
     CompactionProgress,
@@ -41,7 +41,6 @@ from flash_kv.errors import (
     ForkedError,
     PoisonedError,
     ReadOnlyError,
-    StoreFullError,
     StoreNotFoundError,
     StrPath,
     storage_error,
@@ -85,7 +84,9 @@ class DB(DictMethods):
         self._compactor = Compactor(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
         self._background_error: BaseException | None = None
-        self._close_lock = threading.Lock()
+        # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
+        # the store in the middle of its closing.
+        self._close_lock = threading.RLock()
         self._bytes_since_sync = 0
         self._is_let_go = False
         self._open()
@@ -129,6 +130,7 @@ class DB(DictMethods):
         else:
             recovery.settle(self._segments, found)
         self._load(found)
+        self._segments.release_hints()
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
@@ -192,6 +194,8 @@ class DB(DictMethods):
         if self._has_forked():
             self._abandon()
             return
+        if self._close_lock._is_owned():  # type: ignore[attr-defined]
+            return
         self._compactor.require_outside("close()")
         with self._close_lock:
             # Not by `closed`: a close that was interrupted is finished by the next one.
@@ -239,12 +243,13 @@ class DB(DictMethods):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
-            try:
-                warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
-            finally:
-                # Also where warnings are errors; and a signal's exception would end here unseen, the store half closed.
-                with SignalsHeld():
+        # A signal's exception would end here unseen, and leave the store half closed.
+        with SignalsHeld():
+            if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
+                try:
+                    warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+                finally:
+                    # Also where warnings are errors.
                     self.close()
 
     def __repr__(self) -> str:
@@ -268,7 +273,11 @@ class DB(DictMethods):
             self._set_state(TROUBLED, False)
             error, self._background_error = self._background_error, None
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    # Its traceback leads back here: a cycle would keep alive what the frames hold.
+                    del error
         if is_write and state & POISONED:
             raise PoisonedError(
                 self._path, self._syncs.cause or OSError(5, "a write could not be taken back")
@@ -342,20 +351,21 @@ class DB(DictMethods):
         if self._state() & POISONED:
             return
         try:
-            self._segments.grow_ahead()
-            self._segments.prepare_spare()
-            self._segments.seal_rotated()
-            self._segments.write_missing_hints()
+            # What was to be made ahead is made, or refused, when a write needs it.
+            with unless_full():
+                self._segments.grow_ahead()
+                self._segments.prepare_spare()
+            with unless_full():
+                self._segments.seal_rotated()
+                self._segments.write_missing_hints()
             self._trim_versions()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and is_within(self._options.compaction_window):
-                    self._compactor.run_policy()
-        except StoreFullError:
-            # What was to be made ahead is made, or refused, when a write needs it.
-            return
+                    with unless_full():
+                        self._compactor.run_policy()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
             if isinstance(error, OSError):
                 error = storage_error(error, path=error.filename or self._path, operation="look after")

@@ -32,8 +32,6 @@ class SyncKeeper:
         # Held while descriptors are synced: sealing takes it to close one.
         self._sync_lock = sync_lock
         self._gate = SyncGate(0)
-        # The thread that syncs now.
-        self._leader: int | None = None
         self.cause: OSError | None = None
         self.syncs = 0
         self.sync_duration_s = 0.0
@@ -51,10 +49,6 @@ class SyncKeeper:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
         if self.cause is None:
             try:
-                if self._leader == threading.get_ident():
-                    # A finaliser that writes in the middle of this thread's own sync: nobody else would serve it.
-                    self._sync_once()
-                    return
                 if self._gate.wait_for(lsn, self._sync_once):
                     return
             except OSError as error:
@@ -65,12 +59,8 @@ class SyncKeeper:
 
     def _sync_once(self) -> int:
         """Sync every unsealed segment; the LSN up to which all is durable then."""
-        outer, self._leader = self._leader, threading.get_ident()
-        try:
-            with self._sync_lock:
-                return self._sync_unsealed(self._db._system)
-        finally:
-            self._leader = outer
+        with self._sync_lock:
+            return self._sync_unsealed(self._db._system)
 
     def _sync_unsealed(self, system: System) -> int:
         """Requires: sync lock held."""

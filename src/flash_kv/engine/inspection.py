@@ -238,7 +238,7 @@ def check_log_end(system: System, last_lsn: int, unsealed: list[Checked]) -> Log
             )
         )
     try:
-        recovery._keep_prefix(found, sorted(recovered, key=lambda one: one.first_lsn))
+        recovery.keep_prefix(found, sorted(recovered, key=lambda one: one.first_lsn))
     except CorruptionError as error:
         damage = Damage(path=Path(error.path), offset=error.offset, size=0, reason=error.reason)
         return LogEnd(torn_bytes, damages=(damage,), is_sound=False)

@@ -6,11 +6,15 @@ collected. A failure here reaches the caller's next write.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from flash_kv.errors import StorageError, StoreFullError
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.options import Durability
 
@@ -28,28 +32,46 @@ class Maintenance:
         self._compaction_s = interval_s
         # When a sync is due that a batch has asked for.
         self._sync_by: float | None = None
-        self._woken = threading.Event()
+        # Held: nothing to do. Not an Event: a finaliser that writes in the middle of `Event.set` would wait for itself.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
+        self._has_ended = False
+        # Guards `_thread` and `_is_stopping`. Never waited for in `start`: whoever holds it may be this thread itself,
+        # interrupted by a finaliser that writes, and starts or stops the thread in any case.
         self._start_lock = threading.Lock()
-        self.is_idle = threading.Event()
 
     def start(self) -> None:
         """Have the thread running."""
         if self._thread is None and not self._is_stopping:
-            with SignalsHeld(), self._start_lock:
-                if self._thread is None and not self._is_stopping:
-                    # A daemon: a program that never closes its store must still end. What it wrote is in the log.
-                    thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
-                    # RuntimeError when the process can have no more threads; the next write tries again.
-                    thread.start()
-                    self._thread = thread
+            with SignalsHeld():
+                if not self._start_lock.acquire(blocking=False):
+                    return
+                try:
+                    self._start()
+                finally:
+                    self._start_lock.release()
+
+    def _start(self) -> None:
+        """Requires: start lock held."""
+        if self._thread is None and not self._is_stopping:
+            # A daemon: a program that never closes its store must still end. What it wrote is in the log.
+            thread = threading.Thread(target=_run, args=(self,), name="flash-kv", daemon=True)
+            # RuntimeError when the process can have no more threads; the next write tries again.
+            thread.start()
+            self._thread = thread
 
     def wake(self) -> None:
         """There is something to do."""
         self.start()
-        with SignalsHeld():
-            self._woken.set()
+        self._end_sleep()
+
+    def _end_sleep(self) -> None:
+        try:
+            self._asleep.release()
+        except RuntimeError:
+            return  # it was woken already
 
     def sync_within(self, seconds: float) -> None:
         """Have everything committed so far synced at most `seconds` from now."""
@@ -71,17 +93,27 @@ class Maintenance:
         with SignalsHeld(), self._start_lock:
             self._is_stopping = True
             thread = self._thread
-            self._woken.set()
+        self._end_sleep()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+            # A join that was interrupted takes its thread for one that has ended, and so does the next: but what the
+            # thread is at now would be done to a store that may be another's by then.
+            while not self._has_ended:
+                time.sleep(0.001)
 
 
 def _run(maintenance: Maintenance) -> None:
+    try:
+        _run_rounds(maintenance)
+    finally:
+        maintenance._has_ended = True
+
+
+def _run_rounds(maintenance: Maintenance) -> None:
     next_sync = next_look = time.monotonic()
     pause_s = maintenance._interval_s
     while not maintenance._is_stopping:
-        maintenance._woken.wait(pause_s)
-        maintenance._woken.clear()
+        maintenance._asleep.acquire(timeout=min(pause_s, threading.TIMEOUT_MAX))
         db = maintenance._db()
         if db is None or maintenance._is_stopping:
             return
@@ -103,6 +135,18 @@ def _run(maintenance: Maintenance) -> None:
         if (sync_by := maintenance._sync_by) is not None:
             next_due = min(next_due, sync_by)
         pause_s = max(next_due - time.monotonic(), 0.0)
+
+
+@contextmanager
+def unless_full() -> Iterator[None]:
+    """A step of the background that ends early where files cannot grow; the steps after it may free space."""
+    try:
+        yield
+    except StoreFullError:
+        return
+    except StorageError as error:
+        if error.errno != errno.EFBIG:
+            raise
 
 
 def is_within(window: tuple[int, int] | None) -> bool:

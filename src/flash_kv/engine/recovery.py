@@ -15,17 +15,19 @@ Nothing is removed before a manifest that does without it is durable, so an open
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from flash_kv.engine.reports import RecoveryReport
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
 from flash_kv.index.index_cy import Index
 from flash_kv.index.load_cy import LoadError, load_index
 from flash_kv.io.mapping_cy import Mapping
+from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
@@ -51,8 +53,58 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], options: O
     threads = options.load_threads or min(os.cpu_count() or 1, LOAD_THREADS_MAX)
     if threads == 1 or len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="flash-kv-load") as pool:
-        return list(pool.map(work, items))
+    results: list[Result | None] = [None] * len(items)
+    errors: list[BaseException] = []
+    is_over = threading.Event()
+    numbers = iter(range(len(items)))
+
+    def run() -> None:
+        for number in numbers:
+            if is_over.is_set():
+                return
+            try:
+                results[number] = work(items[number])
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+                errors.append(error)
+                is_over.set()
+
+    try:
+        _run_in_threads(run, min(threads, len(items)), is_over)
+        if errors:
+            raise errors[0]
+    finally:
+        # Its traceback leads to this frame: a cycle would keep alive what has been read.
+        errors.clear()
+    return cast("list[Result]", results)
+
+
+def _run_in_threads(run: Callable[[], None], count: int, is_over: threading.Event) -> None:
+    """`run` in `count` threads; they have ended, also when a signal comes: what they read is about to be closed.
+
+    Not a pool: the queues and semaphores of one do not survive a signal in the middle of their own steps.
+    """
+    ended: list[None] = []
+
+    def work() -> None:
+        try:
+            run()
+        finally:
+            ended.append(None)
+
+    workers = [threading.Thread(target=work, name="flash-kv-load") for _ in range(count)]
+    try:
+        with SignalsHeld():
+            for worker in workers:
+                worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        with SignalsHeld():
+            is_over.set()
+            # Counted, not joined: a join that was interrupted takes its thread for one that has ended.
+            while len(ended) < sum(worker.ident is not None for worker in workers):
+                time.sleep(0.001)
+        raise
 
 
 def require_own(system: System, directory: Path, options: Options) -> None:
@@ -170,7 +222,7 @@ def recover(segments: SegmentSet) -> Recovery:
         options,
     )
     found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
-    _keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
+    keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
     return found
 
 
@@ -195,11 +247,10 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
     try:
         source: Mapping | bytes
         size = system.file_size(path)
-        source = (
-            system.map(fd, size, False)
-            if segment.mapping is not None and size
-            else system.read_at(fd, size, 0)
-        )
+        if segment.mapping is not None and size:
+            source = segments.map_hint(fd, size)
+        else:
+            source = system.read_at(fd, size, 0)
     except OSError:
         return None
     finally:
@@ -270,7 +321,7 @@ def read_again(segments: SegmentSet, segment: Segment) -> HintRun:
     return build_hint(scan)
 
 
-def _keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
+def keep_prefix(found: Recovery, unsealed: list[Recovered]) -> None:
     """Sort the unsealed segments, in LSN order, into what is kept and what came after a loss."""
     is_cut = has_voids = False
     durable = max((one.stated_lsn for one in unsealed), default=0)
@@ -331,6 +382,8 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
         one.segment.close()
         segments.system.unlink(one.segment.path)
     # Last: on a full disk the manifest needs the space more.
+    if found.unsealed:
+        segments.reserve.keep()
     for one in found.unsealed:
         segments.write_hint(one.segment, one.run)
 

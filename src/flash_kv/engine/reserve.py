@@ -1,5 +1,8 @@
 """The file RESERVE: space kept allocated, for a full disk: half of it for deletes, the rest for compaction.
 
+Invariant: while it is not whole, free space is what it has given away, and belongs to deletes and compaction. So puts
+are refused, and nothing is made ahead in the background (no spare segment, no hint file), until it can be whole again.
+
 Requires, for every method: space lock held.
 """
 
@@ -23,21 +26,18 @@ class Reserve:
         self._size = size
 
     def keep(self) -> None:
-        """Have the file allocated. A disk too full for it has none; deletes then need free space."""
-        if self._size == 0:
-            return
-        try:
+        """Have the file allocated, or half of it where the disk has no room for more."""
+        for size in (self._size, self._size // 2):
             # A smaller one is what a kill in the middle of this has left.
-            if self._system.file_size(self._path) >= self._size:
+            if self.held_bytes() >= size or self._allocate(size):
                 return
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise storage_error(error, path=self._path, operation="look at") from error
+
+    def _allocate(self, size: int) -> bool:
+        """Whether there was room."""
         try:
             fd = self._system.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             try:
-                self._system.allocate(fd, 0, self._size)
+                self._system.allocate(fd, 0, size)
             except OSError:
                 # What there is of it stays.
                 if self.held_bytes() == 0:
@@ -48,6 +48,12 @@ class Reserve:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise storage_error(error, path=self._path, operation="allocate") from error
+            return False
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether nothing of it is given away. Only then is free space for puts, and for what is made ahead."""
+        return self._size == 0 or self.held_bytes() >= self._size
 
     def held_bytes(self) -> int:
         """What `release` would give."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.reserve import Reserve
-from flash_kv.errors import FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import SEGMENT_ID_MAX, hint_name
@@ -48,6 +50,8 @@ class SegmentList:
         self.hintless: dict[int, Segment] = {}
         # Of those, the ones that a compaction is about to replace.
         self.put_off: dict[int, Segment] = {}
+        # Of the hint files an open reads, until its index is loaded.
+        self._hint_mappings: list[Mapping] = []
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
@@ -59,6 +63,7 @@ class SegmentList:
         self._hint_lock = threading.RLock()
         self._has_epoch = False
         self._has_new_names = False
+        self._is_let_go = False
         # Where commits wait for syncs, segments are written with zeros ahead of use: a sync then has no metadata to
         # commit, and data on blocks that were merely allocated has been seen lost after a sync that reported success.
         self.is_zeroing = parse_durability(options.durability).kind != "process"
@@ -90,6 +95,19 @@ class SegmentList:
                 if entry.sealed_bytes is not None and segment_id in self.open
             ]
 
+    def map_hint(self, fd: int, size: int) -> Mapping:
+        """A hint file's content, until `release_hints`."""
+        mapping = self.system.map(fd, size, False)
+        self._hint_mappings.append(mapping)
+        return mapping
+
+    def release_hints(self) -> None:
+        """Unmap the hint files: not left to whoever holds their runs, such as an exception's traceback."""
+        with ExitStack() as steps:
+            for mapping in self._hint_mappings:
+                steps.callback(mapping.close)
+        self._hint_mappings.clear()
+
     # -- the manifest
 
     def write_manifest(self, *, is_freeing: bool = True) -> None:
@@ -118,6 +136,9 @@ class SegmentList:
         return False
 
     def _write_manifest(self) -> None:
+        if self._is_let_go:
+            # The directory may be another process's by now, and its manifest must not be replaced.
+            raise ClosedError(self.directory)
         manifest = Manifest(
             store_id=self.store_id,
             hash_key=self.hash_key,

@@ -45,6 +45,8 @@ class SegmentSet(SegmentList):
         with self.space_lock:
             # A write that waited here while the store was closed: the directory may be another process's by now.
             self.store.check_open()
+            if not is_delete:
+                self._require_whole_reserve()
             try:
                 self._make_room(size)
             except StoreFullError:
@@ -52,6 +54,13 @@ class SegmentSet(SegmentList):
                 if not is_delete or not self.reserve.release_half():
                     raise
                 self._make_room(size)
+
+    def _require_whole_reserve(self) -> None:
+        """Space that the reserve has given away is not for puts: compaction would have none to begin with."""
+        if not self.reserve.is_whole():
+            self.reserve.keep()
+            if not self.reserve.is_whole():
+                raise StoreFullError(self.directory, "write to")
 
     def _make_room(self, size: int) -> None:
         segment_id, tail, limit, capacity, _, _ = self.store._log_end()
@@ -94,7 +103,7 @@ class SegmentSet(SegmentList):
         with self.space_lock:
             segment_id, tail, _, capacity, _, _ = self.store._log_end()
             active = self.open.get(segment_id)
-            if active is None or active.is_zeroed:
+            if active is None or active.is_zeroed or not self.reserve.is_whole():
                 return
             before = active.allocated
             if before < capacity and before - tail <= before // 2:
@@ -112,7 +121,7 @@ class SegmentSet(SegmentList):
             segment_id, tail, _, capacity, _, _ = self.store._log_end()
             if not segment_id or self.spare is not None or tail * 2 < capacity:
                 return
-            if capacity > self.options.segment_bytes_max:
+            if capacity > self.options.segment_bytes_max or not self.reserve.is_whole():
                 return
             spare = self.create("writer", min(self.options.segment_bytes_max, 1 << 20))
             self.list_unsealed(spare)
@@ -209,6 +218,10 @@ class SegmentSet(SegmentList):
 
     def write_hint(self, segment: Segment, run: HintRun) -> None:
         """Hints only save time: on a full disk there is none, and the next open scans the segment."""
+        with self.space_lock:
+            if not self.reserve.is_whole():
+                self.hintless[segment.segment_id] = segment
+                return
         try:
             write_hint(self.system, self.directory, segment.segment_id, run)
         except OSError as error:
@@ -272,18 +285,24 @@ class SegmentSet(SegmentList):
                     self.hintless[segment_id] = segment
 
     def write_missing_hints(self) -> None:
-        """Write the hint files of sealed segments: they only save time, so nothing waits for them."""
+        """Write the hint files of sealed segments: they only save time, so nothing waits for them.
+
+        On a full disk none is written; they come when there is space again.
+        """
         with self._hint_lock:
-            for segment_id in list(self.hintless):
-                segment = self.hintless.get(segment_id)
+            with self.space_lock:
+                waiting = list(self.hintless) if self.reserve.is_whole() else []
+            for segment_id in waiting:
+                segment = self.hintless.pop(segment_id, None)
                 if segment is None or not self.store._pin(segment_id):
-                    self.hintless.pop(segment_id, None)
                     continue
                 try:
                     self._make_hint(segment)
+                except BaseException:
+                    self.hintless[segment_id] = segment
+                    raise
                 finally:
                     self.store._unpin(segment_id)
-                self.hintless.pop(segment_id, None)
                 with self.space_lock:
                     if segment_id not in self.entries:
                         # Compacted away meanwhile.
@@ -331,6 +350,10 @@ class SegmentSet(SegmentList):
         self.rotate()
         self.seal_rotated(is_freeing=True)
         self.write_missing_hints()
+        self.drop_spare()
+
+    def drop_spare(self) -> None:
+        """Give the space of the spare segment back."""
         with self.space_lock:
             if self.spare is not None:
                 self._drop_empty(self.spare)
@@ -339,6 +362,7 @@ class SegmentSet(SegmentList):
     def close_files(self) -> None:
         """Unmap and close everything, whatever state it is in."""
         with self.space_lock:
+            self._is_let_go = True
             closing = [*self.open.values(), *(segment for segment, _ in self.retired)]
             self.open.clear()
             self.unsealed.clear()
@@ -349,6 +373,7 @@ class SegmentSet(SegmentList):
             self.spare = None
             # All of them, also when closing one fails.
             with ExitStack() as steps:
+                steps.callback(self.release_hints)
                 for segment in closing:
                     # A read that runs without the GIL ends before its pages go; no other begins in a closed store.
                     while not self.store._unregister(segment.segment_id):

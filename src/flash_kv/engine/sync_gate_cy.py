@@ -3,6 +3,9 @@
 The first to come leads. Where the last sync served several, the leader gives the others a moment to commit
 first, less than a sync takes, so that one sync serves them all again. Compiled, because no exception
 (KeyboardInterrupt) can then come between becoming the leader and ceasing to be it.
+
+A leader may come again while it leads: Python runs finalisers anywhere, and one may write to the store in the middle of
+the sync. Nobody else would serve it, so it syncs once more, inside.
 """
 
 import cython
@@ -11,6 +14,7 @@ from cython.cimports.flash_kv.engine.sync_gate_cy import (
     pthread_cond_destroy,
     pthread_cond_init,
     pthread_cond_wait,
+    pthread_self,
 )
 from cython.cimports.flash_kv.io.mutex import (
     pthread_mutex_destroy,
@@ -50,8 +54,10 @@ class SyncGate:
         wanted: uint64_t = lsn
         reached: uint64_t = 0
         leads: cython.bint
+        nested: cython.bint
         with cython.nogil:
-            leads = self.enter(wanted)
+            nested = self.is_leader()
+            leads = nested or self.enter(wanted)
         if not leads:
             return self.synced >= wanted
         failed: cython.bint = True
@@ -66,8 +72,18 @@ class SyncGate:
             raise
         finally:
             with cython.nogil:
-                self.leave(reached, failed)
+                if nested:
+                    self.publish(reached, failed)
+                else:
+                    self.leave(reached, failed)
         return True
+
+    def is_leader(self):
+        leads: cython.bint
+        pthread_mutex_lock(cython.address(self.mutex))
+        leads = self.is_syncing and self.leader == pthread_self()
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return leads
 
     def enter(self, lsn):
         """True: lead. False: durable, or a sync has failed."""
@@ -78,6 +94,7 @@ class SyncGate:
             pthread_cond_wait(cython.address(self.changed), cython.address(self.mutex))
         if self.synced < lsn and not self.has_failed:
             self.is_syncing = True
+            self.leader = pthread_self()
             leads = True
         else:
             self.waiting -= 1
@@ -99,8 +116,17 @@ class SyncGate:
         self.company = self.waiting
         self.waiting -= 1
         self.is_syncing = False
+        self.publish_locked(reached, failed)
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def publish(self, reached, failed):
+        """What a sync has come to; who leads goes on leading."""
+        pthread_mutex_lock(cython.address(self.mutex))
+        self.publish_locked(reached, failed)
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def publish_locked(self, reached, failed):
         self.has_failed = self.has_failed or failed
         if reached > self.synced:
             self.synced = reached
         pthread_cond_broadcast(cython.address(self.changed))
-        pthread_mutex_unlock(cython.address(self.mutex))

@@ -159,7 +159,7 @@ def _take_moment(db: DB) -> tuple[Moment, int | None, list[Damage]]:
     """The log as of now, the bytes live in it unless they are changing, what is wrong with the manifest."""
     segments = db._segments
     # A compaction moves live bytes from one segment to the next; they add up only while there is none.
-    is_still = db._compactor.lock.acquire(blocking=False)
+    is_still = not db._compactor.is_mine and db._compactor.lock.acquire(blocking=False)
     try:
         with segments.space_lock:
             db.check_open()

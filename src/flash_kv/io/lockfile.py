@@ -63,12 +63,18 @@ class LockFile:
 
 
 def acquire(system: System, directory: StrPath) -> LockFile:
-    """Lock the store in `directory`. LockedError names the holder; OSError when LOCK cannot be used."""
+    """Lock the store in `directory`. LockedError names the writer that has it, or says that readers have.
+
+    OSError when LOCK cannot be used.
+    """
     path = os.path.join(os.fspath(directory), LOCK_NAME)
     # O_NOFOLLOW: a link planted as LOCK would have us write outside the directory.
     fd = system.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not system.lock(fd):
+            # What stands in the file is the last writer's, who may be long gone: readers write nothing down.
+            if system.lock_shared(fd):
+                raise LockedError(path, is_read=True)
             raise LockedError(path, *_holder(system, fd))
         _record_holder(system, fd)
     except BaseException:

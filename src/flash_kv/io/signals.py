@@ -5,8 +5,9 @@ raises. What has just been opened, locked or started is then lost before anybody
 step `SignalsHeld` puts handlers in the place of the program's that only remember the signal; afterwards it is
 raised again.
 
-Invariants: held for milliseconds, never while waiting for another thread or a user's code; handlers are put back
-whatever happens. In other threads there is nothing to hold: no handler ever runs there.
+Invariants: held for milliseconds, never while waiting for a user's code, and for another thread only where it uses
+what would be closed; handlers are put back whatever happens. In other threads there is nothing to hold: no handler
+ever runs there.
 """
 
 from __future__ import annotations

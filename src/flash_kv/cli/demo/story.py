@@ -132,8 +132,14 @@ class Story:
         proofs.prove_nothing_else(db, self.corpus, kept)
 
     def _space(self, db: flash_kv.DB) -> Space:
-        files = [path.stat() for path in self.store.rglob("*")]
-        return Space(db.stats().disk_bytes, sum(status.st_blocks * 512 for status in files))
+        du_bytes = 0
+        for path in self.store.rglob("*"):
+            try:
+                du_bytes += path.stat().st_blocks * 512
+            except FileNotFoundError:
+                # Renamed or removed since the directory was listed: the background works on.
+                continue
+        return Space(db.stats().disk_bytes, du_bytes)
 
 
 def _open(path: Path, **options: Any) -> flash_kv.DB:
