@@ -308,16 +308,21 @@ class DB(DictMethods):
             return
         try:
             self._syncs.wait_for(lsn)
-        except PoisonedError:
-            if wanted.kind == "always":
+        except PoisonedError as error:
+            # Also with ("bytes", n): the call raises, so it must have changed nothing.
+            try:
                 self._take_back(segment_id, offset, size, lsn)
+            except (OSError, FlashKVError, MemoryError) as failure:
+                raise PoisonedError(self._path, error.cause, is_in_doubt=True) from failure
             raise
 
     def _take_back(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
         """The caller is about to hear that this commit failed: neither reads nor the next open may find it."""
         with self._segments.space_lock:
             segment = self._segments.open[segment_id]
-            self._withdraw(segment_id, segment.mapping, offset, size, lsn)
+            failure = self._withdraw(segment_id, segment.mapping, offset, size, lsn)
+            if failure:
+                raise OSError(failure, os.strerror(failure), segment.path)
             self._reload()
 
     def _reload(self) -> None:

@@ -119,15 +119,15 @@ class Journal:
         for key in {*found, *(key for writes in self._commits for key in writes), *self.states[0]}:
             span = self._last_span(key, found.get(key))
             if span is None:
-                return Violation("other", f"{_short(key)} has a value that was never written")
+                return Violation("other", f"{short(key)} has a value that was never written")
             spans[key] = span
         newest = max(span[0] for span in spans.values())
         behind = [key for key, span in spans.items() if span[1] < newest]
         if any(spans[key][1] + 1 == newest for key in behind):
-            return Violation("torn", f"commit {newest} is there without its write of {_short(behind[0])}")
+            return Violation("torn", f"commit {newest} is there without its write of {short(behind[0])}")
         return Violation(
             "resurrected",
-            f"commit {newest} is there, but {_short(behind[0])} is as after commit {spans[behind[0]][1]}, "
+            f"commit {newest} is there, but {short(behind[0])} is as after commit {spans[behind[0]][1]}, "
             "though written again since",
         )
 
@@ -144,5 +144,6 @@ class Journal:
         return first, last
 
 
-def _short(key: bytes) -> str:
+def short(key: bytes) -> str:
+    """A key as a message shows it."""
     return repr(key if len(key) <= 20 else key[:17] + b"...")

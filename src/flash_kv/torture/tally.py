@@ -58,6 +58,11 @@ class Tally:
             self.failures.append(failure)
 
     @property
+    def tried(self) -> int:
+        """States, faults and schedules together."""
+        return self.states + self.faults + self.schedules
+
+    @property
     def is_ok(self) -> bool:
         return not self.violations
 
