@@ -308,13 +308,22 @@ class DB(DictMethods):
             return
         try:
             self._syncs.wait_for(lsn)
-        except PoisonedError as error:
+        except PoisonedError:
             # Also with ("bytes", n): the call raises, so it must have changed nothing.
-            try:
-                self._take_back(segment_id, offset, size, lsn)
-            except (OSError, FlashKVError, MemoryError) as failure:
-                raise PoisonedError(self._path, error.cause, is_in_doubt=True) from failure
+            self._take_back_or_doubt(segment_id, offset, size, lsn)
             raise
+
+    def _unwind(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        """A batch is in the log and could not be indexed to its end; the caller is about to be told why."""
+        self._spoil()
+        self._take_back_or_doubt(segment_id, offset, size, lsn)
+
+    def _take_back_or_doubt(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        try:
+            self._take_back(segment_id, offset, size, lsn)
+        except (OSError, FlashKVError, MemoryError) as failure:
+            cause = self._syncs.cause or failure
+            raise PoisonedError(self._path, cause, is_in_doubt=True) from failure
 
     def _take_back(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
         """The caller is about to hear that this commit failed: neither reads nor the next open may find it."""

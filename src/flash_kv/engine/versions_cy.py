@@ -14,10 +14,11 @@ Invariant: in a chain the LSNs fall from head to end; the head is the newest rec
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.format import ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import SegmentTable, VersionNode
 from cython.cimports.libc.stdint import uint64_t
-from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memmove
 
 NODE_BYTES = cython.declare(uint64_t, cython.sizeof(VersionNode))

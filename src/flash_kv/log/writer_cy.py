@@ -13,11 +13,12 @@ Requires: write lock held, for every method.
 
 import cython
 from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum_of
 from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_VOID, RecordHeader
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.posix.unistd import pwrite
 

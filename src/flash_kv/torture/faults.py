@@ -1,4 +1,5 @@
-"""Failing calls: call N to the system fails, for N = 1, 2, ... until a history has fewer calls than that.
+"""Failing calls: call N to the system, or allocation N of the compiled modules, fails, for N = 1, 2, ... until a
+history has fewer than that.
 
 After each: what was acknowledged is readable, at once and after reopening; what was refused is not there; every error
 is one of the package's, with its place; nothing is left behind but the store.
@@ -13,13 +14,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from flash_kv.engine.db import DB
 from flash_kv.errors import FlashKVError, PoisonedError
 from flash_kv.io.faulty import OPERATIONS, Call, Fault, FaultySystem
+from flash_kv.io.memory_cy import allow_allocations, refuse_allocation
+from flash_kv.io.system import System
 from flash_kv.options import Options, parse_durability
 from flash_kv.torture.journal import Journal, Kind, State, Violation, short
-from flash_kv.torture.operations import History
+from flash_kv.torture.operations import KEYS, History
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.stepped import UNSYNCED, open_stepped
 from flash_kv.torture.tally import Failure, Tally
@@ -34,18 +38,31 @@ STORE = "db"
 
 @dataclass(frozen=True)
 class Plan:
-    """Which call fails, and how."""
+    """Which call or allocation fails, and how."""
 
     nth: int
-    code: int
+    code: int | None
+    """What a call raises; None: it is an allocation that finds no memory."""
     is_for_good: bool
-    """All calls after it fail as well."""
+    """All after it fail as well."""
     is_short: bool = False
     """A write that fails has written half."""
 
     def __str__(self) -> str:
-        name = errno.errorcode[self.code] + (" and short writes" if self.is_short else "")
-        return f"{name} at call {self.nth}{' and from then on' if self.is_for_good else ''}"
+        name = "no memory at allocation" if self.code is None else f"{errno.errorcode[self.code]} at call"
+        short = ", short writes" if self.is_short else ""
+        return f"{name} {self.nth}{' and from then on' if self.is_for_good else ''}{short}"
+
+
+class Failing(Protocol):
+    """What fails by a plan until it is healed."""
+
+    system: System
+    failed: list[str]
+    """What has failed so far."""
+
+    def begin(self) -> None: ...
+    def heal(self) -> None: ...
 
 
 class FailingCalls:
@@ -55,8 +72,14 @@ class FailingCalls:
         self.failed: list[str] = []
         self._plan = plan
         self._seen = 0
-        faults = [Fault(name, action=self._act, from_then_on=True) for name in FAILING]
-        self.system = FaultySystem(*faults, inner=UNSYNCED)
+        self._faulty = FaultySystem(inner=UNSYNCED)
+        self.system: System = self._faulty
+
+    def begin(self) -> None:
+        self._faulty.add(*(Fault(name, action=self._act, from_then_on=True) for name in FAILING))
+
+    def heal(self) -> None:
+        self._faulty.heal()
 
     def _act(self, call: Call) -> object:
         plan = self._plan
@@ -70,7 +93,24 @@ class FailingCalls:
             with memoryview(call.arguments["data"]).cast("B") as whole:
                 call.arguments["data"] = whole[: len(whole) // 2]
                 call.proceed()
-        raise OSError(plan.code, os.strerror(plan.code), call.path)
+        code = plan.code or errno.EIO
+        raise OSError(code, os.strerror(code), call.path)
+
+
+class FailingAllocations:
+    """Memory that ends by a plan. One at a time in a process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.failed: list[str] = []
+        self.system: System = UNSYNCED
+        self._plan = plan
+
+    def begin(self) -> None:
+        refuse_allocation(self._plan.nth, self._plan.is_for_good)
+
+    def heal(self) -> None:
+        if allow_allocations() and not self.failed:
+            self.failed.append("an allocation")
 
 
 class FaultRun:
@@ -94,7 +134,7 @@ class FaultRun:
 
     def run(self) -> Tally:
         rng = random.Random(f"{self._seed}/plan")
-        code, is_for_good = rng.choice(CODES), rng.random() < 0.5
+        code, is_for_good = rng.choice((*CODES, None)), rng.random() < 0.5
         is_short = code == errno.ENOSPC and rng.random() < 0.5
         first = rng.randint(1, self._stride)
         for nth in range(first, 100_000, self._stride):
@@ -108,11 +148,12 @@ class FaultRun:
         """One history under `plan`; False when it had fewer calls, so that none failed."""
         self._scratch.mkdir()
         try:
-            calls = FailingCalls(plan)
+            calls: Failing = FailingAllocations(plan) if plan.code is None else FailingCalls(plan)
             rng = random.Random(f"{self._seed}/history")
             attempt = _Attempt(calls, self._settings.options(rng), self._scratch, rng)
             violations = attempt.run()
         finally:
+            calls.heal()
             shutil.rmtree(self._scratch)
         self.tally.faults += bool(calls.failed)
         self.tally.acknowledged += attempt.acknowledged
@@ -125,7 +166,7 @@ class FaultRun:
 class _Attempt:
     """One history with its failing call."""
 
-    def __init__(self, calls: FailingCalls, options: Options, scratch: Path, rng: random.Random) -> None:
+    def __init__(self, calls: Failing, options: Options, scratch: Path, rng: random.Random) -> None:
         self.acknowledged = 0
         self._calls = calls
         self._options = options
@@ -137,14 +178,18 @@ class _Attempt:
 
     def run(self) -> list[Violation]:
         state: State = {}
+        self._calls.begin()
         for steps in (STEPS, 3):
             journal = Journal(state, parse_durability(self._options.durability))
             self._live(journal, steps)
             self.acknowledged += journal.acknowledged
             state = journal.state
-        self._calls.system.heal()
+        self._calls.heal()
         try:
             with DB(self._path, self._options, UNSYNCED) as db:
+                if self._in_doubt is not None and dict(db.items()) == self._in_doubt:
+                    state = self._in_doubt
+                self._in_doubt = None
                 self._compare("reopened", db, state)
         except FlashKVError as error:
             self._wrong(Violation("failed open", str(error)))
@@ -170,7 +215,7 @@ class _Attempt:
         for _ in range(2):
             try:
                 return open_stepped(self._path, self._options, self._calls.system)
-            except FlashKVError as error:
+            except (FlashKVError, OSError, MemoryError) as error:
                 self._require_clear(error)
         return None
 
@@ -178,7 +223,7 @@ class _Attempt:
         """An operation that may fail; then its commit is refused, whole."""
         try:
             operation()
-        except (FlashKVError, OSError) as error:
+        except (FlashKVError, OSError, MemoryError) as error:
             self._require_clear(error)
             if journal.acknowledged < len(journal.states) - 1:
                 if isinstance(error, PoisonedError) and error.is_in_doubt:
@@ -187,19 +232,37 @@ class _Attempt:
                 journal.refuse()
 
     def _require_clear(self, error: Exception) -> None:
+        if isinstance(error, MemoryError):
+            return
         if not isinstance(error, FlashKVError):
             self._wrong(Violation("other", f"{error!r} is none of the package's errors"))
         elif not getattr(error, "path", None):
             self._wrong(Violation("other", f"{error!r} does not say where"))
 
     def _compare(self, when: str, db: DB, state: State) -> None:
-        found = dict(db.items())
-        if {key: db.get(key) for key in found} == found and found in (state, self._in_doubt):
+        try:
+            if self._in_doubt is not None:
+                # The disk refused half-way to have it taken back: these keys may be damaged until the next open.
+                self._compare_apart_from_doubt(when, db, state, self._in_doubt)
+                return
+            found = dict(db.items())
+            is_same = {key: db.get(key) for key in found} == found
+        except MemoryError:
+            return  # what the store holds, the next open will show
+        except FlashKVError as error:
+            self._wrong(Violation("other", f"{when}, it cannot be read: {error}"))
+            return
+        if is_same and found == state:
             return
         missing = [key for key in state if key not in found]
         kind: Kind = "lost" if missing else "resurrected"
         differing = sorted(key for key in {*found, *state} if found.get(key) != state.get(key))
         self._wrong(Violation(kind, f"{when}, {short(differing[0])} is not as acknowledged"))
+
+    def _compare_apart_from_doubt(self, when: str, db: DB, state: State, doubt: State) -> None:
+        for key in KEYS:
+            if state.get(key) == doubt.get(key) and db.get(key) != state.get(key):
+                self._wrong(Violation("lost", f"{when}, {short(key)} is not as acknowledged"))
 
     def _wrong(self, violation: Violation) -> None:
         self._violations.append(violation)
