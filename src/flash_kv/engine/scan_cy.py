@@ -118,8 +118,11 @@ class SnapshotCore:
         position = self.position_at(entry)
         if position == 0:
             return default
-        if self.store.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) != 0:
-            parsed.error = 0
+        failure: cython.int = self.store.inspect(
+            position, cython.address(kind), cython.address(lsn), cython.address(size)
+        )
+        if failure != 0:
+            parsed.error = max(failure, 0)
             parsed.bad_position = position
             raise self.store.read_failure(cython.address(parsed))
         if lsn > self.lsn:

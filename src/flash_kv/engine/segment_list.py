@@ -209,7 +209,10 @@ class SegmentList:
     def discard(self, segment: Segment) -> None:
         """Forget and remove a segment without a record. Requires: space lock held."""
         self.forget(segment)
-        self.system.unlink(segment.path)
+        try:
+            self.system.unlink(segment.path)
+        except OSError as error:
+            raise storage_error(error, path=segment.path, operation="unlink") from error
 
     def forget(self, segment: Segment) -> None:
         """Close a segment without a record. Requires: space lock held."""

@@ -114,6 +114,14 @@ class VersionChains:
         self.pending_count += 1
         return number | ENTRY_VERSIONED
 
+    def unpush(self, entry, old):
+        """Undo the `push` just done, whose new chain `entry` did not get into the index in the place of `old`."""
+        number: uint64_t = entry & ~ENTRY_VERSIONED
+        self.pending_count -= 1
+        if old & ENTRY_VERSIONED:
+            self.nodes[number].next = 0
+        self.free_chain(number)
+
     def visible(self, entry, lsn):
         """The position of the newest version in the chain `entry` with an LSN up to `lsn`; 0 when there is none."""
         number: uint64_t = entry & ~ENTRY_VERSIONED

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flash_kv.engine.db import DB
-from flash_kv.errors import FlashKVError, PoisonedError
+from flash_kv.errors import CorruptionError, FlashKVError, PoisonedError
 from flash_kv.io.faulty import OPERATIONS, Call, Fault, FaultySystem
 from flash_kv.io.memory_cy import allow_allocations, refuse_allocation
 from flash_kv.io.system import System
@@ -202,7 +202,7 @@ class _Attempt:
         db = self._open()
         if db is None:
             return
-        history = History(db, journal, self._rng, self._wrong)
+        history = History(db, journal, self._rng, self._report)
         for _ in range(steps):
             self._try(history.step, journal)
         self._compare("before it is closed", db, journal.state)
@@ -238,6 +238,8 @@ class _Attempt:
             self._wrong(Violation("other", f"{error!r} is none of the package's errors"))
         elif not getattr(error, "path", None):
             self._wrong(Violation("other", f"{error!r} does not say where"))
+        elif isinstance(error, CorruptionError) and self._in_doubt is None:
+            self._wrong(Violation("other", f"told of damage where there is none: {error}"))
 
     def _compare(self, when: str, db: DB, state: State) -> None:
         try:
@@ -263,6 +265,11 @@ class _Attempt:
         for key in KEYS:
             if state.get(key) == doubt.get(key) and db.get(key) != state.get(key):
                 self._wrong(Violation("lost", f"{when}, {short(key)} is not as acknowledged"))
+
+    def _report(self, violation: Violation) -> None:
+        """What the history finds: not known while a commit is in doubt that it takes for refused."""
+        if self._in_doubt is None:
+            self._wrong(violation)
 
     def _wrong(self, violation: Violation) -> None:
         self._violations.append(violation)
