@@ -15,10 +15,11 @@ from typing import Literal, TypeAlias, get_args
 
 from flash_kv.torture.crashes import CrashRun
 from flash_kv.torture.faults import FaultRun
+from flash_kv.torture.schedules import ScheduleRun
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.tally import Tally
 
-Part: TypeAlias = Literal["crashes", "faults"]
+Part: TypeAlias = Literal["crashes", "faults", "schedules"]
 PARTS: tuple[Part, ...] = get_args(Part)
 # Memory, where there is a file system in it: no power cut reaches these stores, so nothing need reach a disk.
 MEMORY = Path("/dev/shm")
@@ -67,6 +68,13 @@ class Campaign:
                 yield total
 
 
+RUNS: dict[Part, Callable[..., CrashRun | FaultRun | ScheduleRun]] = {
+    "crashes": CrashRun,
+    "faults": FaultRun,
+    "schedules": ScheduleRun,
+}
+
+
 @dataclass(frozen=True)
 class _Task:
     part: Part
@@ -76,8 +84,7 @@ class _Task:
     ends: float | None
 
     def run(self) -> Tally:
-        make: Callable[..., CrashRun | FaultRun] = CrashRun if self.part == "crashes" else FaultRun
-        return make(self.seed, self.settings, self.scratch, is_over=self._is_over).run()
+        return RUNS[self.part](self.seed, self.settings, self.scratch, is_over=self._is_over).run()
 
     def _is_over(self) -> bool:
         return self.ends is not None and time.time() >= self.ends

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 SEEDS = 2**31
 
-HELP = f"""Crash stores, fail their system calls, and check that every promise is kept.
+HELP = f"""Crash stores, fail their calls, schedule their threads, and check that every promise is kept.
 
 crashes: at each call to the system and after each operation of a random history, states that a kill
 or a power cut would leave are made (pages of 4 KiB lost, kept or torn at 512 bytes, sizes and names
 that were not synced undone), opened and judged; recoveries are crashed in as well.
-faults: each call to the system fails, once or from then on.
+faults: calls to the system and allocations of memory fail, once or from then on.
+schedules: threads that write, scan and compact are interrupted at up to three chosen points.
 
 What a store holds afterwards must be the state after some prefix of its commits, with all that was
 acknowledged (kill, failing call) or durable (power cut). See docs/durability.md. Works on stores of
@@ -133,7 +134,7 @@ def _print(campaign: Campaign, total: Tally, duration_s: float) -> None:
 def _kinds_of_states(total: Tally) -> str:
     return (
         f"{total.states - total.kills:,} power cuts, {total.kills:,} kills ({total.in_recovery:,} of both during an "
-        f"open), {total.faults:,} failing calls"
+        f"open), {total.faults:,} failing calls, {total.schedules:,} schedules"
     )
 
 
