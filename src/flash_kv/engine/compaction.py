@@ -14,6 +14,8 @@ installed beside them, because the index points to them, and the next job gains 
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -339,9 +341,7 @@ class Run:
                 path = outputs[-1].path
                 raise storage_error(OSError(mover.errno, "write failed"), path=path, operation="write")
             elif outcome == move_cy.FAILED_READ:
-                raise CorruptionError(
-                    segment.path, mover.input_offset, "the index could not be read for this record"
-                )
+                raise _failed_lookup(mover, segment)
             elif outcome == move_cy.FAILED_MEMORY:
                 raise MemoryError("no memory for compaction")
             self._report_progress(mover)
@@ -426,3 +426,13 @@ class Run:
             bytes_reclaimed=self._bytes_before - self._bytes_after,
             duration_s=duration_s,
         )
+
+
+def _failed_lookup(mover: move_cy.Mover, segment: Segment) -> Exception:
+    """Why the index could not say whether a record is wanted: with io="file" it reads records itself."""
+    if mover.errno == errno.ENOMEM:
+        return MemoryError("no memory for compaction")
+    if mover.errno:
+        failure = OSError(mover.errno, os.strerror(mover.errno))
+        return storage_error(failure, path=segment.path, operation="read for compaction")
+    return CorruptionError(segment.path, mover.input_offset, "the index could not be read for this record")

@@ -157,9 +157,14 @@ class SegmentList:
             io=self.options.io,
             is_zeroed=origin == "writer" and self.is_zeroing,
         )
+        try:
+            self.register(segment, SEGMENT_HEADER_SIZE)
+        except BaseException:
+            # No memory for the table; nothing else knows of the segment yet.
+            self.discard(segment)
+            raise
         if origin == "compaction":
             self.unlisted[segment_id] = segment
-        self.register(segment, SEGMENT_HEADER_SIZE)
         return segment
 
     def register(self, segment: Segment, used: int) -> None:
