@@ -324,7 +324,7 @@ def test_compacted_store_is_whole_after_a_kill(open_db: OpenDB, tmp_path: Path) 
     db.delete_many(list(content)[::2])
     db.compact()
     db[b"later"] = b"1"
-    shutil.copytree(db.path, tmp_path / "killed")
+    shutil.copytree(db.path, tmp_path / "killed", ignore=shutil.ignore_patterns("tmp-*"))
     reopened = open_db("killed")
     assert dict(reopened.items()) == {**dict(list(content.items())[1::2]), b"later": b"1"}
     reopened.close()

@@ -171,6 +171,8 @@ class Compactor:
         self.bytes_moved = 0
         self.bytes_reclaimed = 0
         self.is_stopping = False
+        self.step_bytes = STEP_BYTES
+        """Bytes of an input gone through between two calls of a progress callback."""
 
     def predict(self) -> CompactionReport:
         """What `run_all` would do."""
@@ -326,7 +328,7 @@ class Run:
         while True:
             started = time.monotonic()
             before = mover.bytes_moved
-            outcome = mover.move(STEP_BYTES)
+            outcome = mover.move(self._db._compactor.step_bytes)
             self._bytes_done = done + mover.input_offset
             if outcome == move_cy.NEEDS_ROOM:
                 self._make_room(mover, outputs, one)
@@ -349,7 +351,7 @@ class Run:
                 self._segments_done += 1
                 self._bytes_done = done + one.used
                 return
-            self._hold_rate(STEP_BYTES + mover.bytes_moved - before, started)
+            self._hold_rate(self._db._compactor.step_bytes + mover.bytes_moved - before, started)
 
     def _make_room(self, mover: move_cy.Mover, outputs: list[Segment], one: Candidate) -> None:
         """Grow the output, or begin the next one."""

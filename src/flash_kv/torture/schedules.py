@@ -10,9 +10,7 @@ import random
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from unittest.mock import patch
 
-from flash_kv.engine import compaction
 from flash_kv.engine.db import DB
 from flash_kv.errors import FlashKVError
 from flash_kv.options import Options
@@ -106,8 +104,8 @@ class _Attempt:
                 self._housekeeper(db),
                 self._writer(db, done[3], 2),
             ]
-            with patch.object(compaction, "STEP_BYTES", STEP_BYTES):
-                self.turns.run(programs)
+            db._compactor.step_bytes = STEP_BYTES
+            self.turns.run(programs)
             if self.turns.errors:
                 error = self.turns.errors[0]
                 return Violation("other", f"a thread raised {type(error).__name__}: {error}")
