@@ -33,7 +33,7 @@ from flash_kv.torture.tally import Tally
 
 SECONDS = float(os.environ.get("FLASH_KV_TEST_CRASHES", "8"))
 SECONDS_TO_NOTICE = 60
-COMBINATIONS_MAX = 25
+COMBINATIONS_MAX = 15
 
 
 def scratch_in(tmp_path: Path) -> Path:
@@ -118,7 +118,7 @@ def test_every_state_that_a_power_cut_may_leave_of_a_short_history(
         journal.make_durable()
         look("closed")
     assert wrong == []
-    assert states > 150
+    assert states > 100
 
 
 # Each breaks one rule of docs/design.md.
@@ -166,18 +166,18 @@ BREAKAGES: dict[str, tuple[object, str, Any, int]] = {
     "a sync of files that does nothing": (CrashSystem, "sync_file", lambda self, fd: None, 0),
     "a sync of directories that does nothing": (CrashSystem, "sync_directory", lambda self, path: None, 0),
     "segments behind a torn tail are believed": (recovery, "_keep_prefix", _keep_everything, 2),
-    "a segment is sealed without a sync": (Segment, "seal", _seal_without_sync, 0),
+    "a segment is sealed without a sync": (Segment, "seal", _seal_without_sync, 4),
     "the manifest comes before the names it lists": (
         SegmentSet,
         "_write_manifest",
         _forget_new_names(SegmentSet._write_manifest),
-        0,
+        19,
     ),
     "inputs are removed before outputs are listed": (
         SegmentSet,
         "install",
         _unlink_first(SegmentSet.install),
-        0,
+        4,
     ),
     "what makes a record dead is not synced": (DB, "_sync_for_compaction", lambda self: None, 3),
     "tombstones are dropped too early": (compaction, "tombstone_floor", _drop_every_tombstone, 7),
