@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from flash_kv import Options
-from flash_kv.engine import compaction, recovery
+from flash_kv.engine import recovery
 from flash_kv.engine.db import DB
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.io.crash import CrashSystem
@@ -156,10 +156,6 @@ def _forget_new_names(write: Callable[..., None]) -> Callable[..., None]:
     return broken
 
 
-def _drop_every_tombstone(db: DB, inputs: set[int]) -> int:
-    return 2**63
-
-
 # With the first seed to try: one that is known to notice soon.
 BREAKAGES: dict[str, tuple[object, str, Any, int]] = {
     "a sync of data that does nothing": (CrashSystem, "sync_data", lambda self, fd: None, 0),
@@ -180,7 +176,6 @@ BREAKAGES: dict[str, tuple[object, str, Any, int]] = {
         4,
     ),
     "what makes a record dead is not synced": (DB, "_sync_for_compaction", lambda self: None, 3),
-    "tombstones are dropped too early": (compaction, "tombstone_floor", _drop_every_tombstone, 7),
 }
 
 
