@@ -24,3 +24,9 @@ cdef class BatchBuffer:
     cdef int add_delete(self, object key) except -1
     cdef int make_arrays(self, uint64_t size) except -1
     cdef int index_keys(self, const uint64_t* hash_key) except -1
+
+cdef class BatchWrites:
+    cdef BatchBuffer buffer               # None once the batch has ended
+    cdef object state
+
+    cdef int require_open(self) except -1

@@ -4,10 +4,13 @@ A batch is one contiguous piece of one segment, so it is built as one piece: rec
 only the place in the log decides (LSN, checksum). Committing copies it once.
 """
 
+from collections.abc import Mapping
+
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, borrow_key, borrow_value, release
 from cython.cimports.flash_kv.index.siphash import siphash13
+from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KIND_TOMBSTONE,
@@ -36,14 +39,6 @@ class BatchBuffer:
         free(self.keys)
         free(self.offsets)
         free(self.entries)
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def bytes_used(self) -> int:
-        """Bytes the records will take in the log."""
-        return self.size
 
     def forget(self):
         """Make it empty, with its memory kept for the next batch."""
@@ -131,14 +126,6 @@ class BatchBuffer:
             release(cython.address(borrowed))
         return 0
 
-    def put(self, key, value) -> None:
-        """Add a put."""
-        self.add_put(key, value)
-
-    def delete(self, key) -> None:
-        """Add a delete."""
-        self.add_delete(key)
-
     def find_last(self, start: int, overlay: dict) -> int:
         """Enter the records from byte `start` on into `overlay`: key -> value, None for a delete. The new start."""
         offset: uint64_t = start
@@ -195,3 +182,78 @@ class BatchBuffer:
             offset += record_size(header)
         self.offsets[count] = offset
         return 0
+
+
+@cython.cclass
+class BatchWrites:
+    """The compiled part of a `WriteBatch`: what is called for each record."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.state = "not begun"
+
+    def require_open(self):
+        if unlikely(self.buffer is None):
+            raise BatchStateError(self.state)
+        return 0
+
+    def _begin(self, buffer: BatchBuffer) -> None:
+        """Gather writes in this empty buffer."""
+        self.buffer = buffer
+        self.state = "open"
+
+    def _open_buffer(self) -> BatchBuffer:
+        """What has been gathered. BatchStateError when the batch has ended."""
+        self.require_open()
+        return self.buffer
+
+    def _end(self, state: str) -> BatchBuffer:
+        """The buffer, which is the caller's from now on; the batch is "committed" or "discarded"."""
+        buffer: BatchBuffer = self.buffer
+        self.buffer = None
+        self.state = state
+        return buffer
+
+    @property
+    def _state(self) -> str:
+        return self.state
+
+    def put(self, key, value) -> None:
+        """Store `value` under `key` when the batch commits."""
+        self.require_open()
+        self.buffer.add_put(key, value)
+
+    def __setitem__(self, key, value):
+        self.require_open()
+        self.buffer.add_put(key, value)
+
+    def delete(self, key) -> None:
+        """Delete `key`, if it is there, when the batch commits."""
+        self.require_open()
+        self.buffer.add_delete(key)
+
+    def __delitem__(self, key):
+        self.require_open()
+        self.buffer.add_delete(key)
+
+    def put_many(self, pairs) -> None:
+        """Add a put for each pair, or for each item of a mapping."""
+        self.require_open()
+        for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
+            self.require_open()
+            self.buffer.add_put(key, value)
+
+    def delete_many(self, keys) -> None:
+        """Add a delete for each key."""
+        self.require_open()
+        for key in keys:
+            self.require_open()
+            self.buffer.add_delete(key)
+
+    def __len__(self):
+        """The number of puts and deletes so far."""
+        return 0 if self.buffer is None else self.buffer.count
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes the batch will take in the log."""
+        return 0 if self.buffer is None else self.buffer.size
