@@ -15,7 +15,7 @@ _compiled.require_compiled()
 
 from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.db import DB
-from flash_kv.engine.db import open_store as open
+from flash_kv.engine.opening import open_store as open
 from flash_kv.engine.repair import repair
 from flash_kv.engine.reports import (
     BackupReport,

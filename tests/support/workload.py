@@ -7,37 +7,22 @@ hundred calls to the operating system: few enough to fail each one of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flash_kv import FlashKVError, Options
+from flash_kv import Options
 from flash_kv.engine.db import DB
 from flash_kv.errors import StrPath
 from flash_kv.io.system import System
+from flash_kv.torture.stepped import UNSYNCED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SEGMENT_BYTES = 64 * 1024
 Model = dict[bytes, bytes]
-
-
-class UnsyncedSystem(System):
-    """The real one without waiting for the disk, for tests that end processes and never the machine."""
-
-    def sync_data(self, fd: int) -> None:
-        os.fstat(fd)
-
-    def sync_file(self, fd: int) -> None:
-        os.fstat(fd)
-
-    def sync_directory(self, path: StrPath) -> None:
-        os.stat(path)
-
-
-UNSYNCED = UnsyncedSystem()
 
 
 @dataclass(frozen=True)
@@ -153,45 +138,3 @@ def open_files_in(directory: Path) -> list[str]:
             left.append(target)
     maps = Path("/proc/self/maps").read_text("utf-8", "surrogateescape")
     return left + [line for line in maps.splitlines() if inside in line]
-
-
-class Run:
-    """One run of a history: remembers what was acknowledged and what was refused."""
-
-    def __init__(self, open_store: Callable[[], DB]) -> None:
-        self._open_store = open_store
-        self.model: Model = {}
-        self.errors: list[tuple[str, Exception]] = []
-        self.db: DB | None = None
-
-    def attempt(self, what: str, call: Callable[[], object]) -> bool:
-        """Whether the call succeeded; an error that has its place is remembered."""
-        try:
-            call()
-        except (FlashKVError, OSError) as error:
-            self.errors.append((what, error))
-            return False
-        return True
-
-    def open(self) -> bool:
-        """Open the store; once more when the first attempt fails."""
-
-        def begin() -> None:
-            self.db = self._open_store()
-
-        self.db = None
-        return self.attempt("open", begin) or self.attempt("open again", begin)
-
-    def steps(self, steps: Iterable[Step]) -> None:
-        """Run the steps; the model has those that were acknowledged."""
-        assert self.db is not None
-        for step in steps:
-            db = self.db
-            if self.attempt(str(step), lambda step=step, db=db: step.run(db)):  # type: ignore[misc]
-                step.apply(self.model)
-
-    def close(self) -> None:
-        """Close the store; a close that fails has closed."""
-        if self.db is not None:
-            self.attempt("close", self.db.close)
-            assert self.db.closed

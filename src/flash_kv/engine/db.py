@@ -1,4 +1,4 @@
-"""`DB`: an open store as a mutable mapping of bytes to bytes, and `open`, which makes one.
+"""`DB`: an open store as a mutable mapping of bytes to bytes.
 
 The hot path is compiled (store_cy.py and below); here is policy: what an open does, how room is made, when to
 sync, what the background thread does, how all of it ends.
@@ -53,7 +53,7 @@ from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
 from flash_kv.log.names import segment_name
 from flash_kv.log.table_cy import SegmentTable
-from flash_kv.options import Durability, DurabilitySpec, IndexKind, IoKind, Options, parse_durability
+from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
 
 # Unsealed segments that may wait for the background.
 UNSEALED_MAX = 8
@@ -318,16 +318,25 @@ class DB(DictMethods):
         try:
             self._syncs.wait_for(lsn)
         except PoisonedError:
-            if wanted.kind == "always":
-                self._take_back(segment_id, offset, size, lsn)
+            # Also with ("bytes", n): the call raises, so it must have changed nothing.
+            self._take_back(segment_id, offset, size, lsn)
             raise
+
+    def _unwind(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        """A batch is in the log and could not be indexed to its end; the caller is about to be told why."""
+        self._spoil()
+        self._take_back(segment_id, offset, size, lsn)
 
     def _take_back(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
         """The caller is about to hear that this commit failed: neither reads nor the next open may find it."""
-        with self._segments.space_lock:
-            segment = self._segments.open[segment_id]
-            self._withdraw(segment_id, segment.mapping, offset, size, lsn)
-            self._reload()
+        try:
+            with self._segments.space_lock:
+                segment = self._segments.open[segment_id]
+                if failure := self._withdraw(segment_id, segment.mapping, offset, size, lsn):
+                    raise OSError(failure, os.strerror(failure), segment.path)
+                self._reload()
+        except (OSError, FlashKVError, MemoryError) as error:
+            raise PoisonedError(self._path, self._syncs.cause or error, is_in_doubt=True) from error
 
     def _reload(self) -> None:
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
@@ -463,29 +472,6 @@ class DB(DictMethods):
         """The state of the store, in O(segments)."""
         self.check_open()
         return gather(self)
-
-
-def open_store(
-    path: StrPath,
-    *,
-    index: IndexKind = "btree",
-    durability: DurabilitySpec = "process",
-    io: IoKind = "mmap",
-    read_only: bool = False,
-    **options: Any,
-) -> DB:
-    """Open the store in the directory `path`, or make one there.
-
-    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
-    `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
-    are the fields of `flash_kv.Options`.
-
-    Raises OptionsError, LockedError (another process writes to it), StoreNotFoundError, NotAStoreError,
-    FormatVersionError, CorruptionError, StorageError. A killed process or a power cut needs no repair: what was
-    acknowledged is there.
-    """
-    chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
-    return DB(path, chosen)
 
 
 @contextmanager

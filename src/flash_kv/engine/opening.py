@@ -1,0 +1,32 @@
+"""`flash_kv.open`: options from keywords, then a `DB`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flash_kv.engine.db import DB
+from flash_kv.errors import StrPath
+from flash_kv.options import DurabilitySpec, IndexKind, IoKind, Options
+
+
+def open_store(
+    path: StrPath,
+    *,
+    index: IndexKind = "btree",
+    durability: DurabilitySpec = "process",
+    io: IoKind = "mmap",
+    read_only: bool = False,
+    **options: Any,
+) -> DB:
+    """Open the store in the directory `path`, or make one there.
+
+    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
+    `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
+    are the fields of `flash_kv.Options`.
+
+    Raises OptionsError, LockedError (another process writes to it), StoreNotFoundError, NotAStoreError,
+    FormatVersionError, CorruptionError, StorageError. A killed process or a power cut needs no repair: what was
+    acknowledged is there.
+    """
+    chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
+    return DB(path, chosen)
