@@ -67,18 +67,20 @@ class Counter:
         self.fd = os.memfd_create("promised") if fd is None else fd
         os.ftruncate(self.fd, mmap.PAGESIZE)
         self._memory = mmap.mmap(self.fd, mmap.PAGESIZE)
+        # Whole words: packing it byte by byte could be seen half done, as more than was promised.
+        self._words = memoryview(self._memory).cast("Q")
 
     def close(self) -> None:
+        self._words.release()
         self._memory.close()
         os.close(self.fd)
 
     @property
     def value(self) -> int:
-        return int(struct.unpack_from("<Q", self._memory)[0])
+        return self._words[0]
 
-    @value.setter
-    def value(self, number: int) -> None:
-        struct.pack_into("<Q", self._memory, 0, number)
+    def set(self, number: int) -> None:
+        self._words[0] = number
 
 
 class _Server:

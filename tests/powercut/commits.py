@@ -117,6 +117,30 @@ def _do(db: DB, step: Step) -> None:
                     batch.put(key, value)
 
 
+class OneWriter:
+    """So many steps of the history of this seed, for a recorded device."""
+
+    def __init__(self, seed: int, count: int = 250) -> None:
+        self.seed = seed
+        self.options = options(seed)
+        self._count = count
+        self._journal = journal(seed, {})
+
+    @property
+    def acknowledged(self) -> int:
+        return self._journal.acknowledged
+
+    def run(self, db: DB, note: Callable[[int], object]) -> None:
+        live(db, self.seed, self._count, self._journal, lambda number: note(self._journal.durable))
+
+    def promised(self) -> int:
+        self._journal.make_durable()
+        return self._journal.durable
+
+    def judge(self, path: Path, floor: int) -> Violation | None:
+        return judge(path, self.seed, self._journal, floor)[1]
+
+
 def judge(path: Path, seed: int, journal: Journal, floor: int) -> tuple[State, Violation | None]:
     """What the store at `path` holds after a cut, and what is wrong with that.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +32,8 @@ from powercut.process import (
 from powercut.tally import Tally
 
 PROGRAM = "linux.uml"
+# Over the files of this machine, and not to be written to.
+ROOT = ("rootfstype=hostfs", "rootflags=/", "ro", "quiet", "mem=192M")
 BOOT_S_MAX = 60
 # How long the store works before the cut.
 LIFE_S = (0.05, 3.0)
@@ -44,15 +45,6 @@ mount -t {file_system} /dev/ubda {mount_point} || exit 1
 export PYTHONPATH={python_path} PYTHONDONTWRITEBYTECODE=1
 exec {python} {script} {mount_point}/db {seed} {steps}
 """
-
-
-def missing_for_guests() -> str | None:
-    """Why no guest can be run here; None: it can."""
-    if shutil.which(PROGRAM) is None:
-        return "user-mode-linux is not installed"
-    if not os.path.isdir(MOUNT_POINT):
-        return f"there is no {MOUNT_POINT}, where the guest mounts its disk"
-    return None
 
 
 def try_guests(file_system: str, seed: int, count: int, scratch: Path) -> Tally:
@@ -75,17 +67,14 @@ def try_guests(file_system: str, seed: int, count: int, scratch: Path) -> Tally:
 
 def run_until_cut(file_system: str, seed: int, image: Path, scratch: Path, life_s: float) -> int:
     """Boot, let the store work for so long, cut; the number of steps that were said to have returned."""
-    guest = _boot(image, _write_init(file_system, seed, scratch), scratch)
+    guest = start(_write_init(file_system, seed, scratch), scratch, f"ubd0={image}")
     assert guest.stdout is not None
     try:
         said = listen(guest.stdout.fileno(), READY, time.monotonic() + BOOT_S_MAX)
         if READY in said:
             said += listen(guest.stdout.fileno(), None, time.monotonic() + life_s)
     finally:
-        # The guest's kernel is several processes.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(guest.pid, signal.SIGKILL)
-        rest = hear_out(guest)
+        rest = cut(guest)
     if READY not in said or "Traceback" in said + rest:
         raise RuntimeError(f"the store failed in the guest:\n{(said + rest)[-3000:]}")
     return last_step(said + rest)
@@ -108,13 +97,20 @@ def _write_init(file_system: str, seed: int, scratch: Path) -> Path:
     return init
 
 
-def _boot(image: Path, init: Path, scratch: Path) -> subprocess.Popen[bytes]:
-    command = [PROGRAM, "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "mem=192M"]
-    command += [f"ubd0={image}", f"init={init}", "con=null", "con0=null,fd:1", f"uml_dir={scratch}/"]
+def start(init: Path | str, scratch: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A guest whose first program is `init` and whose console is the pipe to here."""
     return subprocess.Popen(
-        command,
+        [PROGRAM, *ROOT, f"init={init}", "con=null", "con0=null,fd:1", f"uml_dir={scratch}/", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def cut(guest: subprocess.Popen[bytes]) -> str:
+    """End it at once; what it had said and nobody had read."""
+    # The guest's kernel is several processes.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(guest.pid, signal.SIGKILL)
+    return hear_out(guest)

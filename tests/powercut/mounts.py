@@ -1,9 +1,7 @@
-"""File systems on loop devices, and what this machine lacks for them."""
+"""File systems on loop devices."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,32 +17,6 @@ MAKE = {
 }
 # Two images of one file system may be mounted at once.
 MOUNT_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid"}
-
-
-def missing_for_loop(file_system: str) -> str | None:
-    """Why no image of this file system can be made and mounted here; None: it can."""
-    if os.geteuid() != 0:
-        return "only root can mount"
-    maker = MAKE[file_system][0]
-    if shutil.which(maker) is None:
-        return f"{maker} is not installed"
-    found = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        return f"no loop device: {found.stderr.strip()}"
-    if file_system not in Path("/proc/filesystems").read_text("ascii").split():
-        loaded = subprocess.run(["modprobe", file_system], capture_output=True, check=False)
-        if loaded.returncode != 0:
-            return f"the kernel has no {file_system}"
-    return None
-
-
-def missing_for_recording() -> str | None:
-    """Why no block device can be recorded here; None: it can."""
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return f"no FUSE: {error.strerror} ({error.filename})"
-    return None
 
 
 def make_file_system(file_system: str, path: Path | str) -> None:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import os
 import random
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from flash_kv import DB, FlashKVError
-from flash_kv.torture.journal import Journal, Violation
+from flash_kv import DB, FlashKVError, Options
+from flash_kv.torture.journal import Violation
 from powercut.blockdevice import Counter, Entry, RecordingDisk, read_log
-from powercut.commits import journal as journal_of
-from powercut.commits import judge, live, options
 from powercut.mounts import IMAGE_BYTES, loop_device, make_file_system, mounted
 from powercut.tally import Tally
 
-STEPS = 250
 BLOCK_BYTES = 4096
 SECTOR_BYTES = 512
 # Of the blocks that were not flushed, this part is kept: none, some, nearly all.
@@ -30,22 +28,40 @@ KEPT = (0.0, 0.2, 0.5, 0.8, 0.97)
 TORN = 0.1
 
 
+class Work(Protocol):
+    """What is done to the store, and how what is left of it is judged."""
+
+    seed: int
+    options: Options
+    acknowledged: int
+    """Commits that have returned."""
+
+    def run(self, db: DB, note: Callable[[int], object]) -> None:
+        """Write. `note` is told what is promised each time that this changes, as a number."""
+
+    def promised(self) -> int:
+        """What is promised when the store was closed."""
+
+    def judge(self, path: Path, floor: int) -> Violation | None:
+        """What is wrong with the store at `path`, of which `floor` was promised."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """What a device was told from its making to the closing of the store, and what was committed meanwhile."""
+    """What a device was told from its making to the closing of the store, and what was done meanwhile."""
 
     file_system: str
-    seed: int
+    work: Work
     entries: list[Entry]
     first: int
     """The first entry after the file system was made and mounted once."""
-    journal: Journal
+    compactions: int
+    """How often the store was compacted meanwhile."""
 
 
-def record(file_system: str, seed: int, scratch: Path) -> Recording:
+def record(file_system: str, work: Work, scratch: Path) -> Recording:
     """Let a store live on a new file system in the empty directory `scratch`."""
     counter = Counter()
-    journal = journal_of(seed, {})
     mount_point = scratch / "mounted"
     try:
         with (
@@ -57,19 +73,15 @@ def record(file_system: str, seed: int, scratch: Path) -> Recording:
                 pass
             log_bytes = os.path.getsize(disk.log_path)
             with mounted(file_system, device, mount_point):
-
-                def note(number: int) -> None:
-                    counter.value = journal.durable
-
-                with DB(mount_point / "db", options(seed)) as db:
-                    live(db, seed, STEPS, journal, note)
-                journal.make_durable()
-                note(STEPS)
+                with DB(mount_point / "db", work.options) as db:
+                    work.run(db, counter.set)
+                    compactions = db.stats().compactions
+                counter.set(work.promised())
             log_path = disk.log_path
     finally:
         counter.close()
     entries = list(read_log(log_path))
-    return Recording(file_system, seed, entries, _entry_at(entries, log_bytes), journal)
+    return Recording(file_system, work, entries, _entry_at(entries, log_bytes), compactions)
 
 
 def _entry_at(entries: list[Entry], log_bytes: int) -> int:
@@ -98,7 +110,7 @@ def cuts(recording: Recording, count: int, rng: random.Random, image: Path) -> I
                 waiting.clear()
         position = moment
         _write_image(image, flushed, _left(waiting, rng))
-        yield entries[moment].promised if moment < len(entries) else recording.journal.durable
+        yield entries[moment].promised if moment < len(entries) else recording.work.promised()
 
 
 def _left(waiting: list[Entry], rng: random.Random) -> Iterator[tuple[int, bytes]]:
@@ -133,18 +145,19 @@ def _write_image(path: Path, flushed: bytearray, left: Iterator[tuple[int, bytes
 
 def try_cuts(recording: Recording, count: int, scratch: Path) -> Tally:
     """Make and judge `count` states."""
-    rng = random.Random(f"{recording.seed}/cuts")
-    tally = Tally(acknowledged=recording.journal.acknowledged)
+    work = recording.work
+    rng = random.Random(f"{work.seed}/cuts")
+    tally = Tally(acknowledged=work.acknowledged)
     image = scratch / "image"
     for number, floor in enumerate(cuts(recording, count, rng, image)):
         tally.states += 1
-        where = f"{recording.file_system}, seed {recording.seed}, cut {number} of {count}, promised {floor}"
         try:
             with mounted(recording.file_system, image, scratch / "cut") as directory:
-                _, violation = judge(directory / "db", recording.seed, recording.journal, floor)
+                violation = work.judge(directory / "db", floor)
         except FlashKVError as error:
             violation = Violation("failed open", f"{type(error).__name__}: {error}")
         if violation is not None:
-            tally.record(where, violation)
+            where = f"{type(work).__name__}, {recording.file_system}, seed {work.seed}"
+            tally.record(f"{where}, cut {number} of {count}, promised {floor:#x}", violation)
     image.unlink(missing_ok=True)
     return tally

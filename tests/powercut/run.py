@@ -17,9 +17,12 @@ from pathlib import Path
 # The folder with the package of this file, as pytest has it on the path.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from powercut.guest import missing_for_guests, try_guests
-from powercut.mounts import FILE_SYSTEMS, missing_for_loop, missing_for_recording
+from powercut.commits import OneWriter
+from powercut.guest import try_guests
+from powercut.many_writers import ManyWriters
+from powercut.mounts import FILE_SYSTEMS
 from powercut.recorded import record, try_cuts
+from powercut.requirements import what_is_missing
 from powercut.shutdown import try_shutdowns
 from powercut.tally import Tally
 
@@ -28,7 +31,13 @@ CUTS_OF_AN_IMAGE = 8
 
 
 def cut_recorded(file_system: str, seed: int, scratch: Path, count: int = CUTS_OF_A_RECORDING) -> Tally:
-    return try_cuts(record(file_system, seed, scratch), count, scratch)
+    return try_cuts(record(file_system, OneWriter(seed), scratch), count, scratch)
+
+
+def cut_recorded_threads(
+    file_system: str, seed: int, scratch: Path, count: int = CUTS_OF_A_RECORDING
+) -> Tally:
+    return try_cuts(record(file_system, ManyWriters(seed), scratch), count, scratch)
 
 
 def cut_guests(file_system: str, seed: int, scratch: Path, count: int = CUTS_OF_AN_IMAGE) -> Tally:
@@ -41,19 +50,10 @@ def cut_file_system(file_system: str, seed: int, scratch: Path, count: int = CUT
 
 KINDS: dict[str, Callable[..., Tally]] = {
     "recorded": cut_recorded,
+    "recorded threads": cut_recorded_threads,
     "guests": cut_guests,
     "shutdowns": cut_file_system,
 }
-
-
-def what_is_missing(kind: str, file_system: str) -> str | None:
-    """Why this cannot be tried here; None: it can."""
-    missing = missing_for_loop(file_system)
-    if missing is None and kind == "recorded":
-        missing = missing_for_recording()
-    if missing is None and kind == "guests":
-        missing = missing_for_guests()
-    return missing
 
 
 def _repeat(kind: str, file_system: str, seed: int, seconds: float) -> Tally:

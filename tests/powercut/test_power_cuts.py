@@ -17,15 +17,16 @@ import pytest
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.io.system import System
 from powercut import guest, recorded
-from powercut.commits import options
+from powercut.commits import SEGMENT_BYTES, OneWriter, options
 from powercut.mounts import FILE_SYSTEMS, make_image
 from powercut.process import journal_after, judge_image
-from powercut.run import KINDS, what_is_missing
+from powercut.requirements import what_is_missing
+from powercut.run import KINDS
 from powercut.tally import Tally
 
 pytestmark = [pytest.mark.powercut, pytest.mark.usefixtures("real_syncs")]
 
-COUNTS = {"recorded": 8, "guests": 1, "shutdowns": 3}
+COUNTS = {"recorded": 6, "recorded threads": 4, "guests": 1, "shutdowns": 3}
 SEEDS_TO_NOTICE = 8
 LONG = pytest.mark.skipif(
     os.environ.get("FLASH_KV_TEST_POWERCUTS") != "all",
@@ -93,7 +94,7 @@ def test_a_recorded_cut_notices_a_broken_engine(
         scratch.mkdir()
         with monkeypatch.context() as patch:
             patch.setattr(*BREAKAGES[what])
-            recording = recorded.record("ext4", seed_with("always", 100 * seed), scratch)
+            recording = recorded.record("ext4", OneWriter(seed_with("always", 100 * seed)), scratch)
         total.add(recorded.try_cuts(recording, 12, scratch))
         if total.failures:
             return
@@ -121,7 +122,7 @@ def test_a_guest_that_is_cut_loses_what_was_not_synced(tmp_path: Path) -> None:
 
 def test_the_same_seed_makes_the_same_cuts(tmp_path: Path) -> None:
     require("recorded", "ext4")
-    recording = recorded.record("ext4", 1, tmp_path)
+    recording = recorded.record("ext4", OneWriter(1), tmp_path)
     first, second = (
         [
             (floor, (tmp_path / "image").read_bytes())
@@ -131,3 +132,10 @@ def test_the_same_seed_makes_the_same_cuts(tmp_path: Path) -> None:
     )
     assert first == second
     assert len(first) == 3
+
+
+def test_segments_rotate_and_are_compacted_meanwhile(tmp_path: Path) -> None:
+    require("recorded", "ext4")
+    recording = recorded.record("ext4", OneWriter(2), tmp_path)
+    assert recording.compactions > 2
+    assert sum(len(entry.data) for entry in recording.entries[recording.first :]) > 5 * SEGMENT_BYTES
