@@ -8,6 +8,7 @@ VENV ?= .venv
 PYTEST_JOBS ?= 4
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+POWERCUT_ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
@@ -16,13 +17,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help build test demo lint format check package bench clean distclean
+.PHONY: help build test demo lint format check package bench sanitize sanitize-threads powercut clean distclean
 
 help:
 	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
 	@echo "make lint      style, format and types          make check     lint and test"
 	@echo "make format    rewrite the sources' format      make package   build, install and try a wheel"
 	@echo "make bench     measure against other stores     make build     compile what changed, in place"
+	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize-threads  threads under ThreadSanitizer"
+	@echo "make powercut  cut the power under stores on real file systems (as root)"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
 
 $(INSTALLED): pyproject.toml setup.py
@@ -67,6 +71,22 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 bench: $(BENCH_INSTALLED) build
 	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
+
+# Builds of their own, in build/sanitize.
+sanitize: build
+	$(BIN)/python tests/sanitizers/run.py address -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
+
+sanitize-threads: build
+	$(BIN)/python tests/sanitizers/run.py thread $(PYTEST_ARGS)
+
+# What is missing here and cannot be installed is not tried, and the runner says so.
+powercut: build
+	@missing=; for tool in linux.uml mkfs.xfs mkfs.ext4; do command -v $$tool >/dev/null || missing=$$tool; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install --yes --no-install-recommends user-mode-linux xfsprogs e2fsprogs || echo "not installed: $$missing"; \
+	fi
+	$(BIN)/python tests/powercut/run.py $(POWERCUT_ARGS)
+	FLASH_KV_TEST_POWERCUTS=all $(BIN)/python -m pytest tests/powercut $(PYTEST_ARGS)
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)

@@ -19,7 +19,8 @@ HEADERS = PACKAGE / "include"
 JOBS_MAX = 4  # the C compiler takes some hundred MB for each
 
 COMPILER_ARGUMENTS = [
-    "-O3",
+    # A level asked for in CFLAGS comes before these arguments and would otherwise lose to ours.
+    *([] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]),
     # Records are read and written through pointers of several types into one mapping.
     "-fno-strict-aliasing",
     # Only the module's init function is looked up by name.

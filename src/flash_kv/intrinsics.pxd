@@ -1,12 +1,16 @@
 # The names of include/flash_kv_intrinsics.h for compiled modules.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "flash_kv_intrinsics.h" nogil:
     uint32_t load_acquire32 "fk_load32"(const uint32_t *p) noexcept
     uint64_t load_acquire64 "fk_load64"(const uint64_t *p) noexcept
     void store_release32 "fk_store32"(uint32_t *p, uint32_t v) noexcept
     void store_release64 "fk_store64"(uint64_t *p, uint64_t v) noexcept
+    uint32_t load_relaxed32 "fk_peek32"(const uint32_t *p) noexcept
+    uint64_t load_relaxed64 "fk_peek64"(const uint64_t *p) noexcept
+    void add_relaxed64 "fk_bump64"(uint64_t *p, int64_t v) noexcept
     uint64_t add_atomic64 "fk_add64"(uint64_t *p, uint64_t v) noexcept
+    uint64_t load_fenced64 "fk_load_fenced64"(const uint64_t *p) noexcept
     void fence_release "fk_fence_release"() noexcept
     void fence_acquire "fk_fence_acquire"() noexcept
     void prefetch "fk_prefetch"(const void *p) noexcept

@@ -166,6 +166,32 @@ def test_deleted_keys_never_come_back_whatever_the_order(open_db: OpenDB, rng: r
             assert len(reopened) == len(content)
 
 
+def test_deleted_keys_stay_deleted_when_a_snapshot_closes_in_the_middle(open_db: OpenDB) -> None:
+    """The values are copied for the snapshot; their tombstones follow when nobody reads the values any more."""
+    db = open_db(**SMALL)
+    content = fill(db, 100)
+    gone = {b"gone %d" % number: b"old" for number in range(100)}
+    db.put_many(gone)
+    fill(db, 300)
+    snapshot = db.snapshot()
+    for key in gone:
+        del db[key]
+    content = fill(db, 350)
+    db._compactor.step_bytes = 1
+    calls = itertools.count()
+
+    def close_snapshot(_: CompactionProgress) -> None:
+        if next(calls) == 3:
+            snapshot.close()
+            db._collapse_versions(10_000)
+
+    db.compact(progress=close_snapshot)
+    assert next(calls) > 4
+    assert dict(db.items()) == content
+    db.close()
+    assert dict(open_db().items()) == content
+
+
 def test_progress_goes_from_nothing_to_everything(open_db: OpenDB) -> None:
     db = open_db(**SMALL)
     content = fill(db)

@@ -38,7 +38,7 @@ cdef class Core:
     cdef int state                        # 0: open for writing
     cdef uint64_t generation              # of forks, at the open
     cdef bint waits_for_sync              # a commit is followed by `DB._after_commit`
-    cdef uint64_t key_count               # live keys
+    cdef uint64_t key_count               # live keys; changed under the write lock, looked at without
     cdef uint64_t generation_of_index     # counts the indexes installed since the open
     cdef int write_errno
     cdef object __weakref__

@@ -23,7 +23,7 @@ from cython.cimports.flash_kv.engine.core_cy import (
     IS_CLOSED,
     NEEDS_ROOM,
 )
-from cython.cimports.flash_kv.intrinsics import unlikely
+from cython.cimports.flash_kv.intrinsics import add_relaxed64, unlikely
 from cython.cimports.flash_kv.io.mutex import (
     lock_releasing_gil,
     pthread_atfork,
@@ -202,9 +202,9 @@ class Core:
         if old[0] != 0:
             self.count_dead(old[0])
         if kind == KIND_VALUE:
-            self.key_count += old[0] == 0
+            add_relaxed64(cython.address(self.key_count), old[0] == 0)
         else:
-            self.key_count -= old[0] != 0
+            add_relaxed64(cython.address(self.key_count), -(old[0] != 0))
         self.count_new(ref, kind, size, lsn)
         return DONE
 
@@ -247,9 +247,9 @@ class Core:
         if is_live:
             self.count_dead(newest)
         if kind == KIND_VALUE:
-            self.key_count += not is_live
+            add_relaxed64(cython.address(self.key_count), not is_live)
         else:
-            self.key_count -= is_live
+            add_relaxed64(cython.address(self.key_count), -is_live)
         old[0] = newest if is_live else 0
         self.count_new(self.writer.ref, kind, size, lsn)
         return DONE

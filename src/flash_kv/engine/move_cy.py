@@ -8,7 +8,8 @@ output. A copy keeps its LSN, so replay cannot tell it from the original and nee
 Every record is checked before it is copied: damage is reported, never given a fresh checksum.
 
 A tombstone is dropped when a newer record of its key exists, or when no segment outside the compaction holds
-a dead record that could be older (`tombstone_floor`, the smallest LSN in such segments).
+a dead record that could be older (`tombstone_floor`, the smallest LSN in such segments). A dead value that is copied,
+because a snapshot may still read it, is one outside.
 """
 
 import cython
@@ -230,7 +231,12 @@ class Mover:
             self.failure = self.keys[i].error
             return True
         if self.headers[i].kind == KIND_VALUE:
-            return entry & ENTRY_VERSIONED != 0 or entry == self.positions[i]
+            if not entry & ENTRY_VERSIONED:
+                return entry == self.positions[i]
+            # Copied for the key's chain, which may be gone before its tombstone, in another input, comes to be looked
+            # at: from now on the output counts among the segments that hold a dead value.
+            self.tombstone_floor = min(self.tombstone_floor, self.headers[i].lsn)
+            return True
         if entry == 0:
             return self.headers[i].lsn > self.tombstone_floor
         return entry & ENTRY_VERSIONED != 0

@@ -17,7 +17,7 @@ from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
-from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.intrinsics import load_relaxed64, prefetch, unlikely
 from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
@@ -99,7 +99,7 @@ class Reads(Core):
 
     def __len__(self):
         self.check_readable()
-        return self.key_count
+        return load_relaxed64(cython.address(self.key_count))
 
     def __bool__(self):
         return True

@@ -94,7 +94,7 @@ class Store(Writes):
     def _pin(self, segment_id: int) -> bool:
         """Keep a segment readable until `_unpin`; False when it is gone already."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
-        if ref == cython.NULL or ref.size == 0:
+        if ref == cython.NULL or load_acquire64(cython.address(ref.size)) == 0:
             return False
         add_atomic64(cython.address(ref.pins), 1)
         return True
@@ -108,15 +108,19 @@ class Store(Writes):
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         if ref == cython.NULL:
             raise KeyError(segment_id)
+        # A large batch and a compaction change them without the GIL.
+        lock_releasing_gil(cython.address(self.mutex))
+        counts: SegmentRef = ref[0]
+        pthread_mutex_unlock(cython.address(self.mutex))
         return {
-            "used": ref.used,
-            "live_bytes": ref.live_bytes,
-            "live_records": ref.live_records,
-            "value_records": ref.value_records,
-            "tombstone_bytes": ref.tombstone_bytes,
-            "tombstones": ref.tombstones,
-            "min_lsn": ref.min_lsn,
-            "max_lsn": ref.max_lsn,
+            "used": counts.used,
+            "live_bytes": counts.live_bytes,
+            "live_records": counts.live_records,
+            "value_records": counts.value_records,
+            "tombstone_bytes": counts.tombstone_bytes,
+            "tombstones": counts.tombstones,
+            "min_lsn": counts.min_lsn,
+            "max_lsn": counts.max_lsn,
         }
 
     # -- the active segment

@@ -16,7 +16,7 @@ cdef class SyncGate:
     cdef bint is_syncing
     cdef uintptr_t leader                 # the thread that syncs while `is_syncing`
     cdef bint has_failed
-    cdef uint64_t synced                  # everything up to this LSN is durable
+    cdef uint64_t synced                  # everything up to this LSN is durable; looked at without the mutex
     cdef uint64_t waiting                 # callers inside `wait_for`
     cdef uint64_t company                 # how many the last sync served
     cdef bint enter(self, uint64_t lsn) noexcept nogil

@@ -16,6 +16,7 @@ from cython.cimports.flash_kv.engine.sync_gate_cy import (
     pthread_cond_wait,
     pthread_self,
 )
+from cython.cimports.flash_kv.intrinsics import load_acquire64, store_release64
 from cython.cimports.flash_kv.io.mutex import (
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -47,7 +48,7 @@ class SyncGate:
     @property
     def synced_lsn(self) -> int:
         """Everything up to here is durable."""
-        return self.synced
+        return load_acquire64(cython.address(self.synced))
 
     def wait_for(self, lsn: int, sync: object) -> bool:
         """True: everything up to `lsn` is durable. False: a sync has failed. What `sync` raises is passed on."""
@@ -59,7 +60,7 @@ class SyncGate:
             nested = self.is_leader()
             leads = nested or self.enter(wanted)
         if not leads:
-            return self.synced >= wanted
+            return load_acquire64(cython.address(self.synced)) >= wanted
         failed: cython.bint = True
         try:
             reached = sync()
@@ -106,8 +107,12 @@ class SyncGate:
     def gather(self):
         """Wait until as many are here as the last sync served, for a moment at most."""
         i: cython.int
+        arrived: cython.bint
         for i in range(PAUSES_MAX):
-            if self.waiting >= self.company:
+            pthread_mutex_lock(cython.address(self.mutex))
+            arrived = self.waiting >= self.company
+            pthread_mutex_unlock(cython.address(self.mutex))
+            if arrived:
                 return
             usleep(PAUSE_US)
 
@@ -128,5 +133,5 @@ class SyncGate:
     def publish_locked(self, reached, failed):
         self.has_failed = self.has_failed or failed
         if reached > self.synced:
-            self.synced = reached
+            store_release64(cython.address(self.synced), reached)
         pthread_cond_broadcast(cython.address(self.changed))

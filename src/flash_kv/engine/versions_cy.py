@@ -13,7 +13,7 @@ Invariant: in a chain the LSNs fall from head to end; the head is the newest rec
 
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
-from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.intrinsics import load_acquire64, store_release64
 from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.format import ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import SegmentTable, VersionNode
@@ -91,7 +91,7 @@ class VersionChains:
         else:
             number = self.arena.used // NODE_BYTES
             self.arena.used += NODE_BYTES
-            self.table.versions_size = number + 1
+            store_release64(cython.address(self.table.versions_size), number + 1)
         self.nodes[number].position = position
         self.nodes[number].lsn = lsn
         self.nodes[number].next = next
@@ -104,7 +104,7 @@ class VersionChains:
             number = old & ~ENTRY_VERSIONED
             if self.nodes[number].lsn > self.newest_snapshot:
                 # No snapshot sees the head: it gives way. A snapshot's reader skips it before and after.
-                self.nodes[number].lsn = lsn
+                store_release64(cython.address(self.nodes[number].lsn), lsn)
                 store_release64(cython.address(self.nodes[number].position), position)
                 return old
         else:
@@ -125,8 +125,8 @@ class VersionChains:
     def visible(self, entry, lsn):
         """The position of the newest version in the chain `entry` with an LSN up to `lsn`; 0 when there is none."""
         number: uint64_t = entry & ~ENTRY_VERSIONED
-        while number != 0 and number < self.table.versions_size:
-            if self.nodes[number].lsn <= lsn:
+        while number != 0 and number < load_acquire64(cython.address(self.table.versions_size)):
+            if load_acquire64(cython.address(self.nodes[number].lsn)) <= lsn:
                 return self.nodes[number].position
             number = self.nodes[number].next
         return 0

@@ -14,10 +14,24 @@ static inline uint32_t fk_load32(const uint32_t *p) { return __atomic_load_n(p, 
 static inline uint64_t fk_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void fk_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void fk_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+/* No order, but never half a word: for numbers that one thread changes and others look at. */
+static inline uint32_t fk_peek32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline uint64_t fk_peek64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+/* Requires: no other thread changes it. A load, an addition and a store. */
+static inline void fk_bump64(uint64_t *p, int64_t v)
+{
+    __atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + (uint64_t)v, __ATOMIC_RELAXED);
+}
 static inline uint64_t fk_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
 /* Between a seqlock's odd version and the stores it guards, and between guarded loads and the check. */
 static inline void fk_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void fk_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
+/* A load with an acquire fence behind it, before anything depends on it. ThreadSanitizer knows no fences. */
+#if defined(__SANITIZE_THREAD__)
+static inline uint64_t fk_load_fenced64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+#else
+static inline uint64_t fk_load_fenced64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+#endif
 /* The empty asm keeps GCC from dropping calls of functions that do nothing but prefetch. */
 static inline void fk_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
 static inline uint64_t fk_bswap64(uint64_t v) { return __builtin_bswap64(v); }

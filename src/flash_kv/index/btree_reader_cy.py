@@ -49,7 +49,13 @@ from cython.cimports.flash_kv.index.btree_reader_cy import (
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
 from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
-from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, unlikely
+from cython.cimports.flash_kv.intrinsics import (
+    fence_acquire,
+    load_acquire64,
+    load_fenced64,
+    load_relaxed64,
+    unlikely,
+)
 from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import (
@@ -70,7 +76,7 @@ from cython.cimports.posix.unistd import usleep
 def _is_unchanged(spot: cython.pointer(Spot)) -> cython.bint:
     """May be concluded from what was read in the node?"""
     fence_acquire()
-    return spot.node.version == spot.version
+    return load_relaxed64(cython.address(spot.node.version)) == spot.version
 
 
 @cython.cfunc
@@ -81,7 +87,7 @@ def _go_down(spot: cython.pointer(Spot), child: cython.pointer(Node)) -> cython.
     """To a child whose number was read in the node; False when the node changed meanwhile."""
     version: uint64_t = load_acquire64(cython.address(child.version))
     fence_acquire()
-    if unlikely(spot.node.version != spot.version or version & 1):
+    if unlikely(load_relaxed64(cython.address(spot.node.version)) != spot.version or version & 1):
         return False
     spot.node = child
     spot.version = version
@@ -140,7 +146,7 @@ class BTreeReader(Index):
         leaf.version = recall.version
         if load_acquire64(cython.address(leaf.node.version)) != leaf.version or slot[0] >= NODE_SLOTS:
             return cython.NULL
-        entry[0] = leaf.node.slots[slot[0]].value
+        entry[0] = load_fenced64(cython.address(leaf.node.slots[slot[0]].value))
         if _is_unchanged(cython.address(leaf)) and match_key(self.log, entry[0], key) == MATCH_YES:
             self._note(key, cython.address(leaf))
             return leaf.node
@@ -185,7 +191,7 @@ class BTreeReader(Index):
             if unlikely(spot.version & 1):
                 return False
         fence_acquire()
-        return tree.version == version
+        return load_relaxed64(cython.address(tree.version)) == version
 
     def _find_leaf(self, key, spot):
         """The leaf for the key, NULL in an empty tree; False when something changed meanwhile."""
@@ -232,7 +238,7 @@ class BTreeReader(Index):
         slot = candidate(leaf.node, leaf_bound(leaf.node, head), head)
         while slot > 0:
             slot -= 1
-            entry[0] = leaf.node.slots[slot].value
+            entry[0] = load_fenced64(cython.address(leaf.node.slots[slot].value))
             if unlikely(not _is_unchanged(cython.address(leaf))):
                 return False
             match = match_key(self.log, entry[0], key)
@@ -240,7 +246,10 @@ class BTreeReader(Index):
                 self.remember(mixed, leaf.node, leaf.version, slot)
                 return True
             # The record was another's if the entry was replaced and what it named was used again.
-            if unlikely(leaf.node.slots[slot].value != entry[0] or not _is_unchanged(cython.address(leaf))):
+            if unlikely(
+                load_relaxed64(cython.address(leaf.node.slots[slot].value)) != entry[0]
+                or not _is_unchanged(cython.address(leaf))
+            ):
                 return False
             if match != MATCH_NO:
                 entry[0] = ENTRY_ERROR
@@ -316,7 +325,7 @@ class BTreeReader(Index):
             slot = bound_in_line(spot.node, group.numbers[i], group.heads[i] | TAG_MASK)
             slot = candidate(spot.node, slot, group.heads[i])
             if slot > 0:
-                entries[i] = spot.node.slots[slot - 1].value
+                entries[i] = load_fenced64(cython.address(spot.node.slots[slot - 1].value))
             if unlikely(not _is_unchanged(spot)):
                 spot.node = cython.NULL
             elif entries[i] != 0:
@@ -334,7 +343,7 @@ class BTreeReader(Index):
         answer: uint8_t = HOLD_NO
         bound = candidate(leaf.node, bound, head)
         while bound > 0:
-            entry = leaf.node.slots[bound - 1].value
+            entry = load_fenced64(cython.address(leaf.node.slots[bound - 1].value))
             if entry == position:
                 return HOLD_YES
             if entry & ENTRY_VERSIONED:

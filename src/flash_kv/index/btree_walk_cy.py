@@ -24,7 +24,7 @@ from cython.cimports.flash_kv.index.btree_node import (
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
-from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64
+from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, load_fenced64, load_relaxed64
 from cython.cimports.flash_kv.log.table_cy import Key, TableState
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.posix.unistd import usleep
@@ -70,12 +70,12 @@ def _begin(
         return False
     if way.height == 0:
         fence_acquire()
-        return tree.version == way.root_version
+        return load_relaxed64(cython.address(tree.version)) == way.root_version
     level = way.height - 1
     way.nodes[level] = node_at(base, number)
     way.versions[level] = load_acquire64(cython.address(way.nodes[level].version))
     fence_acquire()
-    return tree.version == way.root_version and not way.versions[level] & 1
+    return load_relaxed64(cython.address(tree.version)) == way.root_version and not way.versions[level] & 1
 
 
 @cython.cfunc
@@ -192,7 +192,7 @@ def _next_leaf(
     if level == way.height:
         fence_acquire()
         is_end[0] = True
-        return store.tree.version == way.root_version
+        return load_relaxed64(cython.address(store.tree.version)) == way.root_version
     way.slots[level] += -1 if is_reverse else 1
     while True:
         if not _enter(store.tree, store.base, way, level):
@@ -224,10 +224,10 @@ def _copy_leaf(
         taken = cython.cast(uint32_t, capacity)
     if is_reverse:
         for i in range(taken):
-            entries[i] = leaf.slots[slot - 1 - i].value
+            entries[i] = load_fenced64(cython.address(leaf.slots[slot - 1 - i].value))
     else:
         for i in range(taken):
-            entries[i] = leaf.slots[slot + i].value
+            entries[i] = load_fenced64(cython.address(leaf.slots[slot + i].value))
     return taken if _is_unchanged(way, 0) else RESTART
 
 

@@ -32,6 +32,9 @@ from cython.cimports.flash_kv.intrinsics import (
     fence_acquire,
     load_acquire32,
     load_acquire64,
+    load_fenced64,
+    load_relaxed32,
+    load_relaxed64,
     prefetch,
     store_release64,
     unlikely,
@@ -60,6 +63,21 @@ CHAIN_MAX = cython.declare(cython.int, 1 << 20)
 GROUP = cython.declare(uint64_t, 16)
 HOLD_AHEAD = cython.declare(uint64_t, 48)
 BUCKET_BYTES = cython.declare(uint64_t, cython.sizeof(Bucket))
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_unchanged(
+    index: HashBuckets, home: cython.pointer(Bucket), version: uint32_t, buckets: uint64_t
+) -> cython.bint:
+    """May be concluded from what was read in the chain?"""
+    fence_acquire()
+    return (
+        load_relaxed32(cython.address(home.version)) == version
+        and load_relaxed64(cython.address(index.buckets)) == buckets
+    )
 
 
 @cython.final
@@ -111,7 +129,8 @@ class HashIndex(HashBuckets):
             while bucket != cython.NULL and found == 0 and steps < CHAIN_MAX:
                 bits = matching(bucket, key.hash)
                 while bits != 0:
-                    entry = bucket.entries[lowest_bit(bits)]
+                    # It may be replaced at any time, and leads to a record that has to be seen whole.
+                    entry = load_acquire64(cython.address(bucket.entries[lowest_bit(bits)]))
                     bits &= bits - 1
                     if entry != 0:
                         match = match_key(self.log, entry, key)
@@ -123,8 +142,7 @@ class HashIndex(HashBuckets):
                             break
                 steps += 1
                 bucket = spilled_bucket(self, bucket.overflow)
-            fence_acquire()
-            if home.version == version and self.buckets == buckets:
+            if _is_unchanged(self, home, version, buckets):
                 return found
 
     def _locate(self, key, slot):
@@ -237,7 +255,7 @@ class HashIndex(HashBuckets):
         bucket: cython.pointer(Bucket)
         version: uint32_t
         bits: uint32_t
-        i: uint32_t
+        entry: uint64_t
         steps: cython.int
         answer: uint8_t
         while True:
@@ -252,17 +270,16 @@ class HashIndex(HashBuckets):
             while bucket != cython.NULL and answer != HOLD_YES and steps < CHAIN_MAX:
                 bits = matching(bucket, hash)
                 while bits != 0:
-                    i = lowest_bit(bits)
+                    entry = load_fenced64(cython.address(bucket.entries[lowest_bit(bits)]))
                     bits &= bits - 1
-                    if bucket.entries[i] == position:
+                    if entry == position:
                         answer = HOLD_YES
                         break
-                    if bucket.entries[i] & ENTRY_VERSIONED:
+                    if entry & ENTRY_VERSIONED:
                         answer = HOLD_UNKNOWN
                 steps += 1
                 bucket = spilled_bucket(self, bucket.overflow)
-            fence_acquire()
-            if home.version == version and self.buckets == buckets:
+            if _is_unchanged(self, home, version, buckets):
                 return answer
 
     def _prefetch_home(self, hash):
@@ -326,7 +343,7 @@ class HashIndex(HashBuckets):
                     for i in range(BUCKET_ENTRIES):
                         if bucket.entries[i] != 0 and bucket.hashes[i] & (state.modulus - 1) == state.cursor:
                             if taken < capacity:
-                                entries[taken] = bucket.entries[i]
+                                entries[taken] = load_fenced64(cython.address(bucket.entries[i]))
                             taken += 1
                     steps += 1
                     bucket = spilled_bucket(self, bucket.overflow)
@@ -335,7 +352,7 @@ class HashIndex(HashBuckets):
                     break
             fence_acquire()
             if (
-                self.buckets == buckets
+                load_relaxed64(cython.address(self.buckets)) == buckets
                 and self._class_versions(state, buckets) == versions
                 and not versions & 1
             ):

@@ -162,8 +162,9 @@ def _fetch(
     got: uint64_t
     key.error = 0
     key.bad_position = position
-    if ref == cython.NULL or ref.size == 0:
+    if ref == cython.NULL:
         return cython.NULL
+    # 0 of a segment that is not there.
     limit = load_acquire64(cython.address(ref.size))
     if offset < SEGMENT_HEADER_SIZE or offset + HEADER_SIZE > limit:
         return cython.NULL
