@@ -300,17 +300,24 @@ class StorageError(FlashKVError, OSError):
 
 
 class PoisonedError(FlashKVError, OSError):
-    """An earlier sync failed with `cause`: what the disk holds is unknown, so no write is taken any more."""
+    """An earlier sync failed with `cause`: what the disk holds is unknown, so no write is taken any more.
 
-    _parameters = ("path", "cause")
+    `is_in_doubt`: the write that raises this could not be taken back, because the disk refused that too; reads and the
+    next open may find it.
+    """
 
-    def __init__(self, path: StrPath, cause: BaseException) -> None:
+    _parameters = ("path", "cause", "is_in_doubt")
+
+    def __init__(self, path: StrPath, cause: BaseException, is_in_doubt: bool = False) -> None:
         self.path = os.fspath(path)
         self.cause = cause
+        self.is_in_doubt = is_in_doubt
         message = (
             f"writes to {self.path} are refused since an earlier failure ({cause}): reads go on; "
             "check the disk, then close and reopen the store"
         )
+        if is_in_doubt:
+            message += "; this write could not be taken back and may be found there"
         code = cause.errno if isinstance(cause, OSError) and cause.errno is not None else errno_codes.EIO
         super().__init__(message, code, message, self.path)
 

@@ -1,4 +1,4 @@
-"""Imports point one way: errors, options -> io -> log -> index -> engine -> types -> server, cli, integrations.
+"""Imports point one way: errors, options -> io -> log -> index -> engine -> types, torture -> server, cli and the rest.
 
 Each part of the package may import itself and what stands before it. The package's own namespace
 (`import flash_kv`) stands between types and the last group, which uses it as any program does. Imports inside
@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log",),
     ("index",),
     ("engine",),
-    ("types",),
+    ("types", "torture"),
     (SURFACE,),
     ("server", "cli", "integrations"),
 )
@@ -163,7 +163,7 @@ def test_an_import_along_the_arrow_is_allowed(tmp_path: Path, path: str, text: s
 
 
 def _make_package(source_root: Path) -> None:
-    for part in ("io", "log", "index", "engine", "types", "server", "cli", "integrations"):
+    for part in ("io", "log", "index", "engine", "types", "torture", "server", "cli", "integrations"):
         (source_root / "flash_kv" / part).mkdir(parents=True)
     for module in ("__init__", "_compiled", "errors", "options"):
         (source_root / "flash_kv" / f"{module}.py").touch()

@@ -180,6 +180,34 @@ def test_bytes_count_batches_too(opened: Callable[..., DB], system: CountingSyst
     assert system.syncs == 1
 
 
+def test_bytes_take_the_write_back_whose_sync_failed(opened: Callable[..., DB], tmp_path: Path) -> None:
+    system = FaultySystem(Fault("sync_data"))
+    db = opened("failing", system=system, durability=("bytes", 3000))
+    db[b"before"] = bytes(1000)
+    with pytest.raises(PoisonedError) as caught:
+        db[b"refused"] = bytes(2500)
+    assert not caught.value.is_in_doubt
+    assert [*db] == [b"before"]
+    db.close()
+    assert [*opened("failing")] == [b"before"]
+
+
+@pytest.mark.parametrize("io", ["file"])
+@pytest.mark.parametrize("refused", ["write_at", "read_at"])
+def test_a_write_that_cannot_be_taken_back_is_said_to_be_in_doubt(
+    opened: Callable[..., DB], refused: str
+) -> None:
+    system = FaultySystem()
+    db = opened("failing", system=system, durability="always")
+    db[b"before"] = b"1"
+    # The record itself is written; then the sync fails, and what should take it back.
+    system.add(Fault("sync_data"), Fault(refused, nth=2 if refused == "write_at" else 1))
+    with pytest.raises(PoisonedError, match="could not be taken back") as caught:
+        db[b"in doubt"] = b"2"
+    assert caught.value.is_in_doubt
+    assert db[b"before"] == b"1"
+
+
 def test_interval_syncs_by_the_clock_while_there_is_something(
     opened: Callable[..., DB], system: CountingSystem
 ) -> None:

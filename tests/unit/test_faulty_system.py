@@ -57,6 +57,7 @@ def _use_everything(system: System, directory: Path) -> set[str]:
     system.unlink(directory / "b")
     system.make_directory(directory / "d")
     assert system.list_directory(directory) == ["a", "c", "d"]
+    system.remove_directory(directory / "d")
     assert system.file_size(directory / "c") == 5
     assert system.allocated_bytes(directory / "c") >= 0
     assert system.free_bytes(directory) >= 0

@@ -8,6 +8,7 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, borrow_key, borrow_value, release
 from cython.cimports.flash_kv.index.siphash import siphash13
+from cython.cimports.flash_kv.io.memory_cy import malloc, realloc
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KIND_TOMBSTONE,
@@ -17,7 +18,7 @@ from cython.cimports.flash_kv.log.format import (
 )
 from cython.cimports.flash_kv.log.table_cy import Key
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy, memset
 
 from flash_kv.errors import BatchStateError

@@ -14,6 +14,8 @@ installed beside them, because the index points to them, and the next job gains 
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -171,6 +173,8 @@ class Compactor:
         self.bytes_moved = 0
         self.bytes_reclaimed = 0
         self.is_stopping = False
+        self.step_bytes = STEP_BYTES
+        """Bytes of an input gone through between two calls of a progress callback."""
 
     def predict(self) -> CompactionReport:
         """What `run_all` would do."""
@@ -344,7 +348,7 @@ class Run:
         while True:
             started = time.monotonic()
             before = mover.bytes_moved
-            outcome = mover.move(STEP_BYTES)
+            outcome = mover.move(self._db._compactor.step_bytes)
             self._bytes_done = done + mover.input_offset
             if outcome == move_cy.NEEDS_ROOM:
                 self._make_room(mover, outputs, one)
@@ -359,9 +363,7 @@ class Run:
                 path = outputs[-1].path
                 raise storage_error(OSError(mover.errno, "write failed"), path=path, operation="write")
             elif outcome == move_cy.FAILED_READ:
-                raise CorruptionError(
-                    segment.path, mover.input_offset, "the index could not be read for this record"
-                )
+                raise _failed_lookup(mover, segment)
             elif outcome == move_cy.FAILED_MEMORY:
                 raise MemoryError("no memory for compaction")
             self._write_back(mover, outputs)
@@ -370,7 +372,7 @@ class Run:
                 self._segments_done += 1
                 self._bytes_done = done + one.used
                 return
-            self._hold_rate(STEP_BYTES + mover.bytes_moved - before, started)
+            self._hold_rate(self._db._compactor.step_bytes + mover.bytes_moved - before, started)
 
     def _write_back(self, mover: move_cy.Mover, outputs: list[Segment]) -> None:
         """Have the disk begin early, so that the sync at the end finds little left."""
@@ -454,3 +456,13 @@ class Run:
             bytes_reclaimed=self._bytes_before - self._bytes_after,
             duration_s=duration_s,
         )
+
+
+def _failed_lookup(mover: move_cy.Mover, segment: Segment) -> Exception:
+    """Why the index could not say whether a record is wanted: with io="file" it reads records itself."""
+    if mover.errno == errno.ENOMEM:
+        return MemoryError("no memory for compaction")
+    if mover.errno:
+        failure = OSError(mover.errno, os.strerror(mover.errno))
+        return storage_error(failure, path=segment.path, operation="read for compaction")
+    return CorruptionError(segment.path, mover.input_offset, "the index could not be read for this record")

@@ -119,7 +119,7 @@ class Core:
     # Requires, from here on: write lock held.
 
     def inspect(self, position, kind, lsn, size):
-        """Kind, LSN and size of a record the index points to; 0, or -1 when it cannot be read."""
+        """Kind, LSN and size of a record the index points to; 0, an errno, or -1 when it is damaged."""
         header: cython.pointer(cython.const[RecordHeader])
         buffer: cython.pointer(uint8_t) = cython.NULL
         capacity: uint64_t = 0
@@ -132,7 +132,7 @@ class Core:
             )
         if header == cython.NULL:
             free(buffer)
-            return -1
+            return key.error if not self.log.is_mapped and key.error else -1
         kind[0] = header.kind
         lsn[0] = header.lsn
         size[0] = record_size(header)
@@ -152,8 +152,11 @@ class Core:
             return FAILED_READ
         if entry[0] & ENTRY_VERSIONED:
             position = newest_position(self.log, entry[0])
-            if self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) != 0:
-                key.error = 0
+            failure: cython.int = self.inspect(
+                position, cython.address(kind), cython.address(lsn), cython.address(size)
+            )
+            if failure != 0:
+                key.error = max(failure, 0)
                 key.bad_position = position
                 return FAILED_READ
         return DONE if kind == KIND_VALUE else ABSENT
@@ -177,11 +180,12 @@ class Core:
         kind: cython.int
         lsn: uint64_t
         size: uint64_t
-        if (
-            ref != cython.NULL
-            and self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0
-        ):
-            ref.live_records -= 1
+        if ref == cython.NULL:
+            return
+        # Also when it cannot be read now (io="file"): a segment with a dead value keeps the tombstones of others alive.
+        # Its bytes then stay counted as live, which costs a later compaction and nothing else.
+        ref.live_records -= 1
+        if self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0:
             ref.live_bytes -= size
 
     def apply(self, key, kind, position, lsn, size, old):
@@ -215,22 +219,31 @@ class Core:
         if before == ENTRY_ERROR:
             return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         newest = newest_position(self.log, before)
-        if before != 0 and self.inspect(
-            newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)
-        ):
-            key.error = 0
+        failure: cython.int = 0
+        if before != 0:
+            failure = self.inspect(
+                newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)
+            )
+        if failure != 0:
+            key.error = max(failure, 0)
             key.bad_position = newest
-            return FAILED_READ
+            return FAILED_MEMORY if failure == ENOMEM else FAILED_READ
         is_live: cython.bint = before != 0 and old_kind == KIND_VALUE
         if before & ENTRY_VERSIONED or (before != 0 and old_lsn <= self.versions.newest_snapshot):
             entry = self.versions.push(before, old_lsn, position, lsn)
         elif kind == KIND_TOMBSTONE:
             entry = 0
+        changed: uint64_t = before
         if entry == 0:
             if before != 0:
-                self.index.remove(key)
+                changed = self.index.remove(key)
         elif entry != before:
-            self.index.upsert(key, entry)
+            changed = self.index.upsert(key, entry)
+        if unlikely(changed == ENTRY_ERROR):
+            # With io="file" the index reads records to find the key, and what could be read before need not be now.
+            if entry & ENTRY_VERSIONED:
+                self.versions.unpush(entry, before)
+            return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         if is_live:
             self.count_dead(newest)
         if kind == KIND_VALUE:

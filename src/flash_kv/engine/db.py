@@ -318,15 +318,29 @@ class DB(DictMethods):
         try:
             self._syncs.wait_for(lsn)
         except PoisonedError:
-            if wanted.kind == "always":
-                self._take_back(segment_id, offset, size, lsn)
+            # Also with ("bytes", n): the call raises, so it must have changed nothing.
+            self._take_back_or_doubt(segment_id, offset, size, lsn)
             raise
+
+    def _unwind(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        """A batch is in the log and could not be indexed to its end; the caller is about to be told why."""
+        self._spoil()
+        self._take_back_or_doubt(segment_id, offset, size, lsn)
+
+    def _take_back_or_doubt(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
+        try:
+            self._take_back(segment_id, offset, size, lsn)
+        except (OSError, FlashKVError, MemoryError) as failure:
+            cause = self._syncs.cause or failure
+            raise PoisonedError(self._path, cause, is_in_doubt=True) from failure
 
     def _take_back(self, segment_id: int, offset: int, size: int, lsn: int) -> None:
         """The caller is about to hear that this commit failed: neither reads nor the next open may find it."""
         with self._segments.space_lock:
             segment = self._segments.open[segment_id]
-            self._withdraw(segment_id, segment.mapping, offset, size, lsn)
+            failure = self._withdraw(segment_id, segment.mapping, offset, size, lsn)
+            if failure:
+                raise OSError(failure, os.strerror(failure), segment.path)
             self._reload()
 
     def _reload(self) -> None:

@@ -127,7 +127,7 @@ class Mover:
 
     @property
     def errno(self) -> int:
-        """After FAILED_WRITE: what the system said."""
+        """After FAILED_WRITE and FAILED_READ: what the system said; 0 when a record was damaged."""
         return self.failure
 
     def move(self, budget: int) -> int:
@@ -175,6 +175,8 @@ class Mover:
             # The rest of the group is looked at again in the next step.
             self.offset = offset_of(self.positions[i])
         self.switch(copied)
+        if self.failure_of_lookup and outcome != MOVE_DAMAGED:
+            outcome = MOVE_FAILED_READ
         return outcome
 
     def gather(self, count):
@@ -225,6 +227,7 @@ class Mover:
         pthread_mutex_unlock(cython.address(self.store.mutex))
         if entry == ENTRY_ERROR:
             self.failure_of_lookup = True
+            self.failure = self.keys[i].error
             return True
         if self.headers[i].kind == KIND_VALUE:
             return entry & ENTRY_VERSIONED != 0 or entry == self.positions[i]
@@ -270,9 +273,12 @@ class Mover:
                 # The head of a chain, be it a tombstone: a snapshot may read it when its old segment has gone.
                 entry = self.store.index.find(self.moved[i].key)
                 node = entry & ~ENTRY_VERSIONED
-                if (
-                    entry != ENTRY_ERROR
-                    and entry & ENTRY_VERSIONED
+                if entry == ENTRY_ERROR:
+                    # A chain may still need the original, so the input has to stay.
+                    self.failure_of_lookup = True
+                    self.failure = self.moved[i].key.error
+                elif (
+                    entry & ENTRY_VERSIONED
                     and self.store.versions.nodes[node].position == self.moved[i].source
                 ):
                     store_release64(

@@ -18,6 +18,7 @@ from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
@@ -40,7 +41,7 @@ from cython.cimports.flash_kv.log.table_cy import (
 )
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy
 
 from flash_kv.errors import CorruptionError, KeyTypeError

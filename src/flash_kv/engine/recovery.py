@@ -32,7 +32,13 @@ from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import MANIFEST, hint_name, parse
-from flash_kv.log.records import ORIGIN_WRITER, SEGMENT_HEADER_SIZE, SegmentHeaderError, check_segment_header
+from flash_kv.log.records import (
+    ORIGIN_WRITER,
+    SEGMENT_HEADER_SIZE,
+    SegmentHeaderError,
+    check_segment_header,
+    make_segment_header,
+)
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
 from flash_kv.log.segment import Segment, open_segment
 from flash_kv.log.table_cy import SegmentTable
@@ -430,7 +436,7 @@ def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> No
     try:
         info = check_segment_header(head, store_id=segments.store_id, segment_id=segment_id)
     except SegmentHeaderError:
-        if not any(head):
+        if not any(head) or _is_begun_header(head, segments.store_id):
             return
         raise CorruptionError(
             path, 0, "the manifest does not list this file and it is no segment of this store; move it away"
@@ -441,3 +447,14 @@ def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> No
             0,
             "a segment with records is missing from the manifest, which must be an older copy",
         )
+
+
+def _is_begun_header(head: bytes, store_id: bytes) -> bool:
+    """Is this a header of which a part was written, with nothing behind it? A full disk may leave that."""
+    whole = make_segment_header(store_id=store_id, segment_id=0, epoch=0, origin=ORIGIN_WRITER, created_ns=0)
+    names = range(12), range(16, 32)
+    return (
+        head[:8] == whole[:8]
+        and not any(head[SEGMENT_HEADER_SIZE:])
+        and all(head[place] in (whole[place], 0) for part in names for place in part)
+    )

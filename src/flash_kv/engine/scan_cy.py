@@ -12,6 +12,7 @@ from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, bo
 from cython.cimports.flash_kv.engine.scan_cy import YIELD_ITEMS, YIELD_KEYS, YIELD_VALUES
 from cython.cimports.flash_kv.engine.store_cy import Store
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
     ENTRY_VERSIONED,
@@ -35,7 +36,7 @@ from cython.cimports.flash_kv.log.table_cy import (
 )
 from cython.cimports.libc.errno import ENOBUFS
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memcpy, memset
 
 from flash_kv.errors import ClosedError
@@ -117,8 +118,11 @@ class SnapshotCore:
         position = self.position_at(entry)
         if position == 0:
             return default
-        if self.store.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) != 0:
-            parsed.error = 0
+        failure: cython.int = self.store.inspect(
+            position, cython.address(kind), cython.address(lsn), cython.address(size)
+        )
+        if failure != 0:
+            parsed.error = max(failure, 0)
             parsed.bad_position = position
             raise self.store.read_failure(cython.address(parsed))
         if lsn > self.lsn:

@@ -182,9 +182,14 @@ class SegmentList:
             io=self.options.io,
             is_zeroed=origin == "writer" and self.is_zeroing,
         )
+        try:
+            self.register(segment, SEGMENT_HEADER_SIZE)
+        except BaseException:
+            # No memory for the table; nothing else knows of the segment yet.
+            self.discard(segment)
+            raise
         if origin == "compaction":
             self.unlisted[segment_id] = segment
-        self.register(segment, SEGMENT_HEADER_SIZE)
         return segment
 
     def register(self, segment: Segment, used: int) -> None:
@@ -234,7 +239,10 @@ class SegmentList:
     def discard(self, segment: Segment) -> None:
         """Forget and remove a segment without a record. Requires: space lock held."""
         self.forget(segment)
-        self.system.unlink(segment.path)
+        try:
+            self.system.unlink(segment.path)
+        except OSError as error:
+            raise storage_error(error, path=segment.path, operation="unlink") from error
 
     def forget(self, segment: Segment) -> None:
         """Close a segment without a record. Requires: space lock held."""

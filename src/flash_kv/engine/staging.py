@@ -119,4 +119,4 @@ def _remove(system: System, path: Path) -> None:
     for name in system.list_directory(path):
         if parse(name) is not None:
             system.unlink(path / name)
-    path.rmdir()
+    system.remove_directory(path)

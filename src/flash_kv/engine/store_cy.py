@@ -300,7 +300,10 @@ class Store(Writes):
             return 1
         # A tombstone that some snapshot older than it may still pass by keeps nothing: no version is behind it.
         if kind == KIND_TOMBSTONE:
-            self.index.remove(cython.address(key))
+            if self.index.remove(cython.address(key)) == ENTRY_ERROR:
+                # The index still points to the chain: it stays until the key can be looked at.
+                free(buffer)
+                return 1
         else:
             self.index.replace(cython.address(key), entry, position)
         self.versions.free_chain(number)

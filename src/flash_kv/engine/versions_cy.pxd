@@ -20,6 +20,7 @@ cdef class VersionChains:
     cdef void close_snapshot(self, uint64_t lsn) noexcept nogil
     cdef int reserve(self, uint64_t count) noexcept nogil
     cdef uint64_t push(self, uint64_t old, uint64_t old_lsn, uint64_t position, uint64_t lsn) noexcept nogil
+    cdef void unpush(self, uint64_t entry, uint64_t old) noexcept nogil
     cdef uint64_t visible(self, uint64_t entry, uint64_t lsn) noexcept nogil
     cdef uint64_t _new_node(self, uint64_t position, uint64_t lsn, uint64_t next) noexcept nogil
     cdef void free_chain(self, uint64_t number) noexcept nogil

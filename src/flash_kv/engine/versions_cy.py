@@ -14,10 +14,11 @@ Invariant: in a chain the LSNs fall from head to end; the head is the newest rec
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.format import ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import SegmentTable, VersionNode
 from cython.cimports.libc.stdint import uint64_t
-from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memmove
 
 NODE_BYTES = cython.declare(uint64_t, cython.sizeof(VersionNode))
@@ -112,6 +113,14 @@ class VersionChains:
         self.pending[self.pending_count] = number
         self.pending_count += 1
         return number | ENTRY_VERSIONED
+
+    def unpush(self, entry, old):
+        """Undo the `push` just done, whose new chain `entry` did not get into the index in the place of `old`."""
+        number: uint64_t = entry & ~ENTRY_VERSIONED
+        self.pending_count -= 1
+        if old & ENTRY_VERSIONED:
+            self.nodes[number].next = 0
+        self.free_chain(number)
 
     def visible(self, entry, lsn):
         """The position of the newest version in the chain `entry` with an LSN up to `lsn`; 0 when there is none."""

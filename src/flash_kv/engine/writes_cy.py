@@ -247,6 +247,7 @@ class Writes(Reads):
     def commit_busy(self, batch, commit):
         outcome: cython.int
         batch.index_keys(self.hash_key())
+        commit.size = 0
         while True:
             self.enter()
             if batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.writer.is_mapped:
@@ -258,6 +259,9 @@ class Writes(Reads):
             if outcome == DONE or outcome == ABSENT:
                 return outcome
             if outcome != NEEDS_ROOM:
+                if self.writer.is_spoiled and commit.size != 0:
+                    # It is in the log, and in the index in part.
+                    self._unwind(commit.segment_id, commit.offset, commit.size, commit.lsn)
                 self.raise_failure(outcome, cython.address(batch.keys[0]))
             self._make_room(HEADER_SIZE + batch.size, batch.puts == 0)
 

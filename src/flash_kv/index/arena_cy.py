@@ -7,6 +7,7 @@ later lie in a mapped file and be shared between processes.
 
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
+from cython.cimports.flash_kv.io.memory_cy import is_refused
 from cython.cimports.libc.stdint import uint8_t, uint64_t
 from cython.cimports.posix.mman import (
     MAP_ANONYMOUS,
@@ -39,7 +40,8 @@ class Arena:
         address: cython.p_void = MAP_FAILED
         size: uint64_t = RESERVED_BYTES_MAX
         while size >= RESERVED_BYTES_MIN:
-            address = mmap(cython.NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if not is_refused():
+                address = mmap(cython.NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
             if address != MAP_FAILED:
                 break
             size >>= 1
@@ -69,6 +71,7 @@ class Arena:
         end = min((end + unit - 1) & ~(unit - 1), self.reserved)
         if (
             wanted > end
+            or is_refused()
             or mprotect(self.data + self.committed, end - self.committed, PROT_READ | PROT_WRITE) != 0
         ):
             return -1

@@ -50,6 +50,7 @@ from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
 from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
 from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, unlikely
+from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import (
     MATCH_NO,
@@ -58,7 +59,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     match_key,
 )
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.libc.stdlib import free
 from cython.cimports.posix.unistd import usleep
 
 

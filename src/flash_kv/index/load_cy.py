@@ -18,6 +18,7 @@ from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.load_cy import LOAD_GROUP, Cursor, Merge
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
+from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, HEADER_SIZE, KIND_VALUE, offset_of, segment_of
 from cython.cimports.flash_kv.log.hints_cy import (
     HINT_HEADER_SIZE,
@@ -28,7 +29,7 @@ from cython.cimports.flash_kv.log.hints_cy import (
 )
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, SegmentTable, segment_ref
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memcpy, memset
 
 EntryPointer = cython.typedef(cython.pointer(cython.const[HintEntry]))

@@ -12,6 +12,7 @@ from cython.cimports.flash_kv.index.index_cy import Index, Walk
 from cython.cimports.flash_kv.index.probe_cy import Bytes
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.memory_cy import calloc, malloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum, segment_seed
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
@@ -25,7 +26,7 @@ from cython.cimports.flash_kv.log.format import (
 )
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, SegmentTable, load_key, segment_ref
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import calloc, free, malloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy, memset
 
 STORE_ID = b"index probe 1234"

@@ -10,10 +10,11 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.flash_kv.index.index_cy import Walk
 from cython.cimports.flash_kv.index.probe_cy import Bytes, IndexProbe
 from cython.cimports.flash_kv.index.timed_probe_cy import TimedProbe
+from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR
 from cython.cimports.flash_kv.log.table_cy import Key, load_key
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memcpy, memset
 
 WALK_CAPACITY = cython.declare(uint64_t, 256)

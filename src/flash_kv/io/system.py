@@ -154,6 +154,10 @@ class System:
         """FileExistsError when there is something; parents are not created."""
         os.mkdir(path, mode)
 
+    def remove_directory(self, path: StrPath) -> None:
+        """OSError (ENOTEMPTY) unless it is empty."""
+        os.rmdir(path)
+
     def list_directory(self, path: StrPath) -> list[str]:
         """The names in the directory, sorted."""
         return sorted(os.listdir(path))

@@ -15,6 +15,7 @@ the segment and has a key above the one before. A run built in memory from a sca
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
+from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
@@ -37,7 +38,7 @@ from cython.cimports.flash_kv.log.scan_cy import SegmentScan
 from cython.cimports.flash_kv.log.scan_loop_cy import ScanRecord, ScanState
 from cython.cimports.flash_kv.log.source_cy import Source
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memcpy, memset
 
 Bytes = cython.typedef(cython.pointer(cython.const[uint8_t]))

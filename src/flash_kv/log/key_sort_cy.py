@@ -11,10 +11,11 @@ Invariant: a group on the work list is a range of items whose keys agree up to t
 
 import cython
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
+from cython.cimports.flash_kv.io.memory_cy import malloc, realloc
 from cython.cimports.flash_kv.log.format import HEADER_SIZE
 from cython.cimports.flash_kv.log.scan_loop_cy import PLACE_ORPHAN, ScanRecord
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, malloc, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy, memset
 
 # More than eight bytes left: the key goes on behind this head.

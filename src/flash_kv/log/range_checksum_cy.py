@@ -11,10 +11,10 @@ crc32_combine). Invariant: `registers[i]` is prefix(start + i * STEP).
 """
 
 import cython
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
 from cython.cimports.flash_kv.log.range_checksum_cy import PrefixRegisters
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import realloc
 
 STEP = cython.declare(uint64_t, 4096)
 POLYNOMIAL = cython.declare(uint32_t, 0x82F63B78)  # Castagnoli, bit-reversed: the highest bit is x^0

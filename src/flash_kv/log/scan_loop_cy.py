@@ -13,6 +13,7 @@ Invariants: no read at or beyond `scan.size`; every kept record lies wholly belo
 """
 
 import cython
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
     FLAG_IN_BATCH,
@@ -54,7 +55,6 @@ from cython.cimports.flash_kv.log.scan_loop_cy import (
     ScanState,
 )
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import realloc
 from cython.cimports.libc.string import memcpy
 
 Scan = cython.typedef(cython.pointer(ScanState))

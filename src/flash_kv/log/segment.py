@@ -189,9 +189,13 @@ def create_segment(
                 segment.mapping = system.map(fd, capacity, True)
         except OSError as error:
             raise storage_error(error, path=path, operation="create") from error
-    except BaseException:
+    except BaseException as error:
         segment.close()
-        system.unlink(path)
+        try:
+            system.unlink(path)
+        except OSError as cleanup_error:
+            # The next open removes it: no manifest lists it.
+            error.add_note(f"{path} is left behind: {cleanup_error}")
         raise
     return segment
 

@@ -12,6 +12,7 @@ Invariant: slots change under the GIL; a slot is cleared only when no pin and no
 
 import cython
 from cython.cimports.flash_kv.intrinsics import load_acquire64
+from cython.cimports.flash_kv.io.memory_cy import calloc, realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
@@ -44,7 +45,7 @@ from cython.cimports.flash_kv.log.table_cy import (
 )
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import calloc, free, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memset
 from cython.cimports.posix.unistd import pread
 

@@ -3,7 +3,7 @@
 A record becomes part of the log when its first eight bytes (checksum, kind, flags, sync distance) are stored, as one
 word, after all its other bytes: before that the place holds zeros, which end the log. With `io="mmap"` the record is
 built in the mapping itself and no system call is made; with `io="file"` it is built in a buffer and written by one
-`pwrite`, and a write that failed is taken back by zeroing that first word.
+`pwrite`, and a write that failed is taken back by writing zeros over it.
 
 Invariant: nothing is written beyond `limit`, which the file system has allocated, so a full disk is an error before a
 record is begun and never a SIGBUS.
@@ -13,11 +13,12 @@ Requires: write lock held, for every method.
 
 import cython
 from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum_of
 from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_VOID, RecordHeader
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.posix.unistd import pwrite
 
@@ -96,11 +97,7 @@ class LogWriter:
             cython.cast(cython.pointer(uint64_t), place)[0] = word
             failure = self._write(self.fd, place, size, self.tail)
             if failure:
-                word = 0
-                if self._write(
-                    self.fd, cython.cast(cython.pointer(uint8_t), cython.address(word)), 8, self.tail
-                ):
-                    self.is_spoiled = True
+                self._blank(place, size)
                 return failure
         self.tail += size
         self.ref.used = self.tail
@@ -109,15 +106,23 @@ class LogWriter:
 
     def unpublish(self, place, size):
         """Take back the one record just published, before anything else follows it."""
-        nothing: uint64_t = 0
         self.tail -= size
         self.ref.used = self.tail
         self.next_lsn -= 1
+        self._blank(place, size)
+
+    def _blank(self, place, size):
+        """Have zeros at the tail again, where `size` bytes were or may have been written.
+
+        All of them, not the first word alone: if the next record goes to the next segment, bytes that are left here
+        look like a torn tail, behind which nothing is believed.
+        """
         if self.is_mapped:
             store_release64(cython.cast(cython.pointer(uint64_t), place), 0)
-        elif self._write(
-            self.fd, cython.cast(cython.pointer(uint8_t), cython.address(nothing)), 8, self.tail
-        ):
+            memset(place + 8, 0, size - 8)
+            return
+        memset(place, 0, size)
+        if self._write(self.fd, place, size, self.tail):
             self.is_spoiled = True
 
     def _write(self, fd, data, size, offset):

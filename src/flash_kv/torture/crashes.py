@@ -1,0 +1,225 @@
+"""Crashes: at each call to the system and after each operation, what a crash may leave is opened and judged.
+
+A run is a chain of generations. Each runs a history in a world of its own (a `CrashSystem` over a directory), from
+opening to closing. Before and after each call that changes something, states that the death of the process or a power
+cut would leave are made, opened and judged. One of them, by chance, is the world that the next generation finds: so an
+open that recovers is crashed in as well, and the open after that, and what is written after a recovery.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from flash_kv.engine.db import DB
+from flash_kv.errors import FlashKVError
+from flash_kv.io.crash import CrashSystem
+from flash_kv.io.disk_image import Image, RandomChooser, write_image
+from flash_kv.options import Options, parse_durability
+from flash_kv.torture.journal import Journal, State, Violation
+from flash_kv.torture.operations import History
+from flash_kv.torture.settings import Settings
+from flash_kv.torture.stepped import UNSYNCED, open_stepped
+from flash_kv.torture.tally import Failure, Tally
+
+GENERATIONS = 4
+STEPS = 30
+STORE = "db"
+# How much of what was not synced a power cut leaves.
+NEWEST = (0.0, 0.1, 0.5, 0.8, 0.95)
+# One of so many states is also opened for writing, closed and opened once more.
+REOPEN_EVERY = 4
+
+SystemMaker = Callable[..., CrashSystem]
+
+
+class CrashRun:
+    """One run in the new directory `scratch`, which is removed again. The same seed gives the same run."""
+
+    def __init__(
+        self,
+        seed: int,
+        settings: Settings,
+        scratch: Path,
+        *,
+        make_system: SystemMaker = CrashSystem,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.tally = Tally(runs=1)
+        self._seed = seed
+        self._settings = settings
+        self._scratch = scratch
+        self._make_system = make_system
+        self._is_over = is_over
+        # Two, so that how many states are looked at does not change what the histories do.
+        self._rng = random.Random(f"{seed}/history")
+        self._looking = random.Random(f"{seed}/looking")
+        self._seen: set[tuple[int, int, int]] = set()
+        self._sound_backups: set[tuple[str, int]] = set()
+        self._moments = 0
+        self._next_world: tuple[Image, State] = ({}, {})
+
+    def run(self) -> Tally:
+        self._scratch.mkdir()
+        try:
+            for generation in range(GENERATIONS):
+                if generation and self._is_over():
+                    break
+                self._generation(generation)
+        finally:
+            shutil.rmtree(self._scratch)
+        return self.tally
+
+    def _generation(self, number: int) -> None:
+        image, base = self._next_world
+        root = self._scratch / f"world-{number}"
+        write_image(image, root)
+        options = self._settings.options(self._rng)
+        self._journal = Journal(base, parse_durability(options.durability))
+        self._history: History | None = None
+        self._seen.clear()
+        self._moments = 0
+        # Half of the crashes that go on happen in the recovery: that is where the next recovery is hardest.
+        self._is_crash_in_open = number > 0 and self._rng.random() < 0.5
+        seed = self._rng.randrange(2**32)
+        with self._make_system(root, seed=seed, watch=self._look) as system:
+            self._system = system
+            try:
+                self._live(root / STORE, options)
+            except FlashKVError as error:
+                self._record("a call", Violation("other", f"{type(error).__name__}: {error}"))
+            self._look("the end")
+            self._drop_store()
+        self.tally.acknowledged += self._journal.acknowledged
+        shutil.rmtree(root)
+
+    def _live(self, path: Path, options: Options) -> None:
+        db = self._db = open_stepped(path, options, self._system)
+        history = self._history = History(
+            db, self._journal, self._rng, lambda violation: self._record("while open", violation)
+        )
+        for _ in range(STEPS):
+            if self._is_over():
+                break
+            history.step()
+            self._look("after an operation")
+        history.end()
+
+    def _drop_store(self) -> None:
+        db = getattr(self, "_db", None)
+        if db is not None and not db._is_let_go:
+            self._system.watch = None
+            db.close()
+
+    # -- looking at what a crash would leave
+
+    def _look(self, moment: str) -> None:
+        """Called at each moment at which a crash may come."""
+        is_opening = self._history is None
+        rng = self._looking
+        if self._is_over():
+            return
+        if rng.random() < 0.3:
+            self._try_image(self._system.disk.present(), self._journal.acknowledged, f"killed, {moment}")
+            self.tally.kills += self._is_tried
+        # An open has few moments and the most to do in each.
+        for _ in range(4 if is_opening else rng.randint(1, 2)):
+            chooser = RandomChooser(rng, rng.choice(NEWEST))
+            image = self._system.disk.choose(chooser)
+            found = self._try_image(image, self._journal.durable, f"power cut, {moment}")
+            if found is not None and (is_opening or not self._is_crash_in_open):
+                self._maybe_go_on_from(image, found)
+
+    def _maybe_go_on_from(self, image: Image, found: State) -> None:
+        """Any of the moments so far with the same chance."""
+        self._moments += 1
+        if self._looking.randrange(self._moments) == 0:
+            self._next_world = {STORE: image[STORE]} if STORE in image else {}, found
+
+    def _try_image(self, image: Image, floor: int, moment: str) -> State | None:
+        """What a store that finds `image` holds; None when that breaks a promise, or was tried already."""
+        self._is_tried = False
+        key = (_fingerprint(image), floor, len(self._journal.states))
+        if key in self._seen:
+            return None
+        self._seen.add(key)
+        self._is_tried = True
+        self.tally.states += 1
+        self.tally.in_recovery += self._history is None
+        directory = self._scratch / "image"
+        backups = self._unseen_backups(image)
+        write_image({name: image[name] for name in (STORE, *backups) if name in image}, directory)
+        try:
+            found = self._read(directory / STORE, is_reopened=self.tally.states % REOPEN_EVERY == 0)
+            violation = self._journal.judge(found, floor) or self._judge_backups(directory, image, backups)
+        except FlashKVError as error:
+            violation = Violation("failed open", f"{type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(directory)
+        if violation is not None:
+            self._record(moment, violation)
+            return None
+        return found
+
+    def _read(self, path: Path, *, is_reopened: bool) -> State:
+        """What is in the store, read only; some are then opened for writing, twice, which must not change it."""
+        if not (path / "MANIFEST").exists():
+            # The crash came before there was a store, and an open must be able to make one.
+            is_reopened = True
+            found: State = {}
+        else:
+            found = _content(path, self._settings.reading(self._looking, read_only=True))
+        for _ in range(2 if is_reopened else 0):
+            again = _content(path, self._settings.reading(self._looking, read_only=False))
+            if again != found:
+                raise _ChangedError
+        return found
+
+    def _unseen_backups(self, image: Image) -> list[str]:
+        """The backups that are there and were not found sound already, as they stand in this image."""
+        names = self._history.backups if self._history else ()
+        return [
+            name
+            for name in names
+            if name in image and (name, _fingerprint({"": image[name]})) not in self._sound_backups
+        ]
+
+    def _judge_backups(self, directory: Path, image: Image, names: list[str]) -> Violation | None:
+        """A backup appears whole or not at all."""
+        for name in names:
+            found = _content(directory / name, self._settings.reading(self._looking, read_only=True))
+            if self._history is not None and found != self._history.backups[name]:
+                return Violation("other", f"{name} is there and does not hold what it should")
+            self._sound_backups.add((name, _fingerprint({"": image[name]})))
+        return None
+
+    def _record(self, moment: str, violation: Violation) -> None:
+        self.tally.record(Failure(self._seed, "crashes", moment, violation))
+
+
+class _ChangedError(FlashKVError):
+    """Two opens of one directory gave two answers."""
+
+    def __init__(self) -> None:
+        super().__init__("the next open finds another content")
+
+
+def _content(path: Path, options: Options) -> State:
+    if not options.read_only:
+        options = replace(options, create=True)
+        path.mkdir(exist_ok=True)
+    with DB(path, options, UNSYNCED) as db:
+        return dict(db.items())
+
+
+def _fingerprint(image: Image) -> int:
+    """Equal for equal images, within this process."""
+    return hash(
+        tuple(
+            (name, _fingerprint(content) if isinstance(content, dict) else content)
+            for name, content in sorted(image.items())
+        )
+    )
