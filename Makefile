@@ -8,21 +8,26 @@ VENV ?= .venv
 PYTEST_JOBS ?= 4
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# For each of the fuzzers.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= segment hint manifest directory
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 BENCH_INSTALLED := $(VENV)/.bench-installed
+FUZZ_INSTALLED := $(VENV)/.fuzz-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help build test demo lint format check package bench clean distclean
+.PHONY: help build test demo lint format check package bench fuzz clean distclean
 
 help:
 	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
 	@echo "make lint      style, format and types          make check     lint and test"
 	@echo "make format    rewrite the sources' format      make package   build, install and try a wheel"
 	@echo "make bench     measure against other stores     make build     compile what changed, in place"
+	@echo "make fuzz      fuzz what reads files, a while"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
 
 $(INSTALLED): pyproject.toml setup.py
@@ -67,6 +72,13 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 bench: $(BENCH_INSTALLED) build
 	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
+
+$(FUZZ_INSTALLED): $(INSTALLED)
+	$(PIP) install --quiet 'flash-kv[fuzz]'
+	@touch $(FUZZ_INSTALLED)
+
+fuzz: $(FUZZ_INSTALLED) build
+	@set -e; for target in $(FUZZ_TARGETS); do $(BIN)/python -m fuzz $$target $(FUZZ_SECONDS); done
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)

@@ -46,9 +46,7 @@ def each_apart(
 class _Child:
     """A forked process that goes through pieces and sends what it makes of each."""
 
-    def __init__(
-        self, work: Callable[[Piece], object], pieces: Sequence[Piece], deadline_s: float
-    ) -> None:
+    def __init__(self, work: Callable[[Piece], object], pieces: Sequence[Piece], deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._reading, writing = os.pipe()
         self._received = bytearray()
@@ -110,6 +108,9 @@ def _be_child(
             rest = memoryview(_LENGTH.pack(len(message)) + message)
             while rest:
                 rest = rest[os.write(writing, rest) :]
+        status = 0
+    except BrokenPipeError:
+        # Nobody wants to know any more.
         status = 0
     except BaseException:  # noqa: BLE001 - told, and never back into the caller's code
         traceback.print_exc()

@@ -141,11 +141,11 @@ def _mixtures(specimen: Specimen) -> Iterator[Case]:
     names = sorted({*specimen.files, *specimen.older})
     names = [name for name in names if specimen.files.get(name) != specimen.older.get(name)]
     rng = random.Random("mixtures")
-    chosen = [{name} for name in names]
-    chosen += [set(pair) for pair in itertools.combinations(names, 2)]
-    chosen += [set(names) - {name} for name in names]
-    chosen += [set(rng.sample(names, rng.randint(3, len(names) - 2))) for _ in range(MIXTURES)]
-    for older in chosen:
+    chosen = [frozenset({name}) for name in names]
+    chosen += [frozenset(pair) for pair in itertools.combinations(names, 2)]
+    chosen += [frozenset(names) - {name} for name in names]
+    chosen += [frozenset(rng.sample(names, rng.randint(3, len(names) - 2))) for _ in range(MIXTURES)]
+    for older in dict.fromkeys(chosen):
         yield Case(
             f"{', '.join(sorted(older))} of an older generation",
             lambda older=older: {name: specimen.older.get(name) for name in older},  # type: ignore[misc]

@@ -169,8 +169,7 @@ class Examiner:
     def _possible_states(self) -> list[State]:
         """What the store may hold."""
         specimen = self._specimen
-        is_older = self._case.is_mixture and self._files.get(MANIFEST) == specimen.older[MANIFEST]
-        if is_older:
+        if self._is_older():
             if any(self._is_unknown_to_older(name) for name in self._files):
                 return []
             if specimen.is_closed:
@@ -183,11 +182,17 @@ class Examiner:
             return specimen.states[-2:]
         return specimen.states[specimen.sealed_commits :]
 
+    def _is_older(self) -> bool:
+        """Whether the manifest is that of the older generation."""
+        return self._case.is_mixture and self._files.get(MANIFEST) == self._specimen.older[MANIFEST]
+
     def _is_unknown_to_older(self, name: str) -> bool:
         """A segment that puts have filled since `older`; one of a compaction may be left over."""
         content = self._files[name]
-        return name.endswith(".seg") and name not in self._specimen.older and not any(
-            content[ORIGIN_OFFSET : ORIGIN_OFFSET + 4]
+        return (
+            name.endswith(".seg")
+            and name not in self._specimen.older
+            and not any(content[ORIGIN_OFFSET : ORIGIN_OFFSET + 4])
         )
 
     def _is_whole(self, key: bytes) -> bool:
@@ -257,7 +262,7 @@ class Examiner:
             kind = "lost" if value is None else "resurrected"
             text = f"{short(key)}, whose record is whole, is {value!r} after repair"
             self._wrong.append(Violation(kind, text))  # type: ignore[arg-type]
-        elif self._is_known_lost(key) or not report.damages:
+        elif self._is_known_lost(key) or not (report.damages or self._is_older()):
             self._wrong.append(Violation("resurrected", f"{short(key)} is {value!r} after repair"))
 
     def _is_known_lost(self, key: bytes) -> bool:
@@ -267,4 +272,3 @@ class Examiner:
             return not self._case.is_mixture
         hint = hint_of(place.name)
         return hint in self._specimen.files and self._files.get(hint) == self._specimen.files[hint]
-

@@ -1,7 +1,7 @@
 """Small stores to be damaged: as files in memory, with all that is known of what they hold.
 
-A `Specimen` has two generations of one store: `older` as it was once, `files` as it is. Between them lie overwritten and
-deleted keys, batches and a compaction, so that a file of one among those of the other is damage like any other. Kinds:
+A `Specimen` has two generations of one store: `older` as it was once, `files` as it is. Between them lie overwritten
+and deleted keys, batches and a compaction, so that a file of one among those of the other is damage like any other:
 
     closed   closed cleanly: every file is whole and has to be, to the last bit
     killed   ended in the middle of writing, two segments unsealed, nothing synced since the last sealed one
