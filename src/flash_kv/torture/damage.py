@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from flash_kv.torture.specimen import Files, Specimen
@@ -57,32 +58,32 @@ def cases(specimen: Specimen) -> Iterator[Case]:
     yield from _mixtures(specimen)
 
 
-def _flips(name: str, content: bytes) -> Iterator[Case]:
-    def make(offset: int, bit: int) -> Changes:
-        changed = bytearray(content)
-        changed[offset] ^= 1 << bit
-        return {name: bytes(changed)}
+def _as_given(changes: Changes) -> Changes:
+    return changes
 
+
+def _flip(name: str, content: bytes, offset: int, bit: int) -> Changes:
+    changed = bytearray(content)
+    changed[offset] ^= 1 << bit
+    return {name: bytes(changed)}
+
+
+def _flips(name: str, content: bytes) -> Iterator[Case]:
     for offset, bit in itertools.product(range(len(content)), range(8)):
-        yield Case(
-            f"bit {bit} of byte {offset} of {name} flipped",
-            lambda offset=offset, bit=bit: make(offset, bit),  # type: ignore[misc]
-            is_flip=True,
-        )
+        make = partial(_flip, name, content, offset, bit)
+        yield Case(f"bit {bit} of byte {offset} of {name} flipped", make, is_flip=True)
 
 
 def _cuts(name: str, content: bytes, step: int) -> Iterator[Case]:
     for size in range(0, len(content), step):
-        yield Case(f"{name} cut at {size}", lambda size=size: {name: content[:size]})  # type: ignore[misc]
+        yield Case(f"{name} cut at {size}", partial(_as_given, {name: content[:size]}))
 
 
 def _extensions(name: str, content: bytes) -> Iterator[Case]:
     for size, byte in itertools.product(EXTENSION_BYTES, (b"\0", b"\xff")):
-        yield Case(
-            f"{name} extended by {size} bytes {byte.hex()}",
-            lambda size=size, byte=byte: {name: content + byte * size},  # type: ignore[misc]
-        )
-    yield Case(f"{name} extended by itself", lambda: {name: content * 2})
+        extended = content + byte * size
+        yield Case(f"{name} extended by {size} bytes {byte.hex()}", partial(_as_given, {name: extended}))
+    yield Case(f"{name} extended by itself", partial(_as_given, {name: content * 2}))
 
 
 def _blocks(name: str, content: bytes, older: bytes | None, size: int) -> Iterator[Case]:
@@ -95,7 +96,7 @@ def _blocks(name: str, content: bytes, older: bytes | None, size: int) -> Iterat
     for offset in starts:
         block = content[offset : offset + size]
         what = f"{size} bytes at {offset} of {name}"
-        others = {
+        others: dict[str, Changes] = {
             "zeroed": put(offset, bytes(len(block))),
             "set to ff": put(offset, b"\xff" * len(block)),
             "written over the next": put(offset + size, block[: max(len(content) - offset - size, 0)]),
@@ -112,28 +113,23 @@ def _blocks(name: str, content: bytes, older: bytes | None, size: int) -> Iterat
                     name: swapped[:later] + block + swapped[later + size :]
                 }
         for how, changes in others.items():
-            yield Case(f"{what} {how}", lambda changes=changes: changes)  # type: ignore[misc]
+            yield Case(f"{what} {how}", partial(_as_given, changes))
 
 
 def _exchanges(files: Files) -> Iterator[Case]:
     """Two files under each other's name, or one under both."""
     for one, other in itertools.permutations(files, 2):
-        yield Case(
-            f"{one} in the place of {other}",
-            lambda one=one, other=other: {other: files[one]},  # type: ignore[misc]
-        )
+        yield Case(f"{one} in the place of {other}", partial(_as_given, {other: files[one]}))
     for one, other in itertools.combinations(files, 2):
-        yield Case(
-            f"{one} and {other} exchanged",
-            lambda one=one, other=other: {one: files[other], other: files[one]},  # type: ignore[misc]
-        )
+        exchanged: Changes = {one: files[other], other: files[one]}
+        yield Case(f"{one} and {other} exchanged", partial(_as_given, exchanged))
 
 
 def _missing(files: Files) -> Iterator[Case]:
     for name in files:
-        yield Case(f"{name} missing", lambda name=name: {name: None})  # type: ignore[misc]
-    for pair in itertools.combinations(files, 2):
-        yield Case(f"{' and '.join(pair)} missing", lambda pair=pair: dict.fromkeys(pair))  # type: ignore[misc]
+        yield Case(f"{name} missing", partial(_as_given, {name: None}))
+    for one, other in itertools.combinations(files, 2):
+        yield Case(f"{one} and {other} missing", partial(_as_given, {one: None, other: None}))
 
 
 def _mixtures(specimen: Specimen) -> Iterator[Case]:
@@ -146,8 +142,6 @@ def _mixtures(specimen: Specimen) -> Iterator[Case]:
     chosen += [frozenset(names) - {name} for name in names]
     chosen += [frozenset(rng.sample(names, rng.randint(3, len(names) - 2))) for _ in range(MIXTURES)]
     for older in dict.fromkeys(chosen):
-        yield Case(
-            f"{', '.join(sorted(older))} of an older generation",
-            lambda older=older: {name: specimen.older.get(name) for name in older},  # type: ignore[misc]
-            is_mixture=True,
-        )
+        changes = {name: specimen.older.get(name) for name in older}
+        text = f"{', '.join(sorted(older))} of an older generation"
+        yield Case(text, partial(_as_given, changes), is_mixture=True)

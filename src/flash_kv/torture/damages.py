@@ -58,7 +58,8 @@ class DamageRun:
         for (_, case), found, end in each_apart(examine, chosen):
             self.tally.damages += 1
             self.tally.flips += case.is_flip
-            for kind, text in [("other", end)] if end else cast("list[tuple[Kind, str]]", found):
+            told: list[tuple[Kind, str]] = [("other", end)]
+            for kind, text in told if end else cast("list[tuple[Kind, str]]", found):
                 self.tally.record(Failure(self._seed, "damage", case.text, Violation(kind, text)))
             if self._is_over():
                 break
