@@ -9,15 +9,19 @@ PYTEST_JOBS ?= 4
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 POWERCUT_ARGS ?=
+# For each of the fuzzers.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= segment hint manifest directory
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 BENCH_INSTALLED := $(VENV)/.bench-installed
+FUZZ_INSTALLED := $(VENV)/.fuzz-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help build test demo lint format check package bench sanitize sanitize-threads powercut clean distclean
+.PHONY: help build test demo lint format check package bench sanitize sanitize-threads powercut fuzz clean distclean
 
 help:
 	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
@@ -27,6 +31,7 @@ help:
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-threads  threads under ThreadSanitizer"
 	@echo "make powercut  cut the power under stores on real file systems (as root)"
+	@echo "make fuzz      fuzz what reads files, a while"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
 
 $(INSTALLED): pyproject.toml setup.py
@@ -87,6 +92,13 @@ powercut: build
 	fi
 	$(BIN)/python tests/powercut/run.py $(POWERCUT_ARGS)
 	FLASH_KV_TEST_POWERCUTS=all $(BIN)/python -m pytest tests/powercut $(PYTEST_ARGS)
+
+$(FUZZ_INSTALLED): $(INSTALLED)
+	$(PIP) install --quiet 'flash-kv[fuzz]'
+	@touch $(FUZZ_INSTALLED)
+
+fuzz: $(FUZZ_INSTALLED) build
+	@set -e; for target in $(FUZZ_TARGETS); do $(BIN)/python -m fuzz $$target $(FUZZ_SECONDS); done
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)

@@ -49,11 +49,15 @@ def test_the_same_seed_does_the_same(run: Run) -> None:
 
 
 def test_processes_share_the_work(process: Run) -> None:
-    outcome = process("torture", "--seconds", "2", "--jobs", "2", "--json", "--quiet")
+    outcome = process(
+        *("torture", "--states", "300", "--only", "crashes", "--only", "damage", "--jobs", "2"),
+        *("--json", "--quiet"),
+    )
     assert outcome.code == 0, outcome.stderr
     report = json.loads(outcome.stdout)
     assert report["runs"] >= 2
     assert report["states"] > 0
+    assert report["damages"] > 0
     assert report["power_cuts"] + report["kills"] == report["states"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import flash_kv
-from flash_kv import DB, StorageError, StoreFullError
+from flash_kv import StorageError, StoreFullError
 from flash_kv.io.faulty import Fault, FaultySystem
 from support.processes import run_forked
+from support.small_disks import fill, thin_out, tmpfs
 from support.workload import Model, content, difference, open_with
 
 DISK_BYTES = 4 * 1024**2
@@ -27,46 +27,8 @@ DISK_BYTES = 4 * 1024**2
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(directory)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with tmpfs(tmp_path / "disk", DISK_BYTES) as directory:
         yield directory
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
-
-
-def fill(db: DB, model: Model, number: int, value_bytes: int) -> int:
-    """Put until the disk is full; the next number."""
-    while True:
-        key, value = b"%06d" % number, b"%d " % number * (value_bytes // 8)
-        try:
-            db.put(key, value)
-        except StoreFullError as error:
-            assert error.errno == errno.ENOSPC
-            assert error.path
-            assert db.get(key) is None
-            return number
-        model[key] = value
-        number += 1
-
-
-def thin_out(db: DB, model: Model) -> None:
-    """Delete every second key. When even deletes find no space, compaction has to make some."""
-    for key in list(model)[::2]:
-        try:
-            assert db.delete(key)
-        except StoreFullError:
-            assert db[key] == model[key]
-            assert db.compact().bytes_reclaimed > 0
-            assert db.delete(key)
-        del model[key]
 
 
 # Everything below that touches the disk runs in a child: a SIGBUS must fail the test and not the run.

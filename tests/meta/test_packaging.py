@@ -24,7 +24,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "flash_kv"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # What builds an sdist reads; everything else in the checkout has to be unnecessary.
-SOURCES = ("src", "tests", "docs", "examples", "pyproject.toml", "setup.py", "MANIFEST.in", "Makefile")
+SOURCES = (
+    "src",
+    "tests",
+    "docs",
+    "examples",
+    "fuzz",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "Makefile",
+)
 TEXTS = ("README.md", "LICENSE", "CHANGELOG.md")
 BUILD_SDIST = "import setuptools.build_meta as backend; print(backend.build_sdist('dist'))"
 WORKOUT = """

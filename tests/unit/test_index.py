@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from flash_kv.index.probe_cy import IndexProbe
 from flash_kv.index.timed_probe_cy import TimedProbe
 
+# Of a record's header (docs/format.md); damage there leaves the key as it is.
+LSN_OFFSET = 16
+
 KINDS = ("hash", "btree")
 ORDERS: dict[str, Callable[[list[bytes], random.Random], list[bytes]]] = {
     "ascending": lambda keys, rng: sorted(keys),
@@ -249,6 +252,50 @@ def test_a_damaged_key_is_an_error_and_never_a_missing_key(kind: str, is_mapped:
     for number in range(500):
         if number != 123:
             assert probe.find(b"key:%06d" % number) != 0
+
+
+@pytest.mark.parametrize("is_mapped", [True, False], ids=["mapped", "file"])
+def test_a_damaged_record_hides_no_other_key(is_mapped: bool) -> None:
+    probe = IndexProbe("btree", is_mapped)
+    # Beside this one a node shows of the others what they share, and 16 bits that may be equal by chance.
+    probe.insert(b"far from them")
+    one = _insert_at(probe, b"the same 0")
+    probe.damage(one, LSN_OFFSET)
+    twin = next(
+        key for key in (b"the same %d" % number for number in range(1, 10**7)) if not _can_tell(probe, key)
+    )
+    probe.damage(one, LSN_OFFSET)
+    other = _insert_at(probe, twin)
+    for damaged, key, position in ((one, twin, other), (other, b"the same 0", one)):
+        probe.damage(damaged, LSN_OFFSET)
+        assert probe.find(key) == position
+        assert probe.find_many([key]) == [position]
+        probe.damage(damaged, LSN_OFFSET)
+
+
+def _insert_at(probe: IndexProbe, key: bytes) -> int:
+    """Where the record of a new key stands."""
+    position = probe.append(key)
+    assert probe.upsert(key, position) == 0
+    return position
+
+
+def _can_tell(probe: IndexProbe, key: bytes) -> bool:
+    """Whether the index knows without a look at a damaged record that a key is absent."""
+    try:
+        return probe.find(key) == 0
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("start", [b"123456", b"a longer beginning", b"one of more than thirty-two bytes"])
+def test_keys_that_differ_in_their_last_bytes_only_are_told_apart_without_their_records(start: bytes) -> None:
+    probe = IndexProbe("btree")
+    probe.insert(b"\xff far from them")
+    probe.damage(_insert_at(probe, start + b"0000"), LSN_OFFSET)
+    keys = [start + b"000" + bytes([byte]) for byte in range(256)]
+    keys += [start + b"00" + bytes([byte]) + b"0" for byte in range(256)]
+    assert sum(not _can_tell(probe, key) for key in keys if key != start + b"0000") <= 2
 
 
 def test_room_for_more_than_there_is_is_refused_and_nothing_changes(kind: str) -> None:

@@ -201,6 +201,8 @@ class Recovery:
 
 def recover(segments: SegmentSet) -> Recovery:
     """Open and read every segment of the manifest. Changes nothing on disk."""
+    # First: what an older manifest says of the end of the log is not so any more.
+    require_current_manifest(segments)
     options = segments.options
     entries = [segments.entries[segment_id] for segment_id in sorted(segments.entries)]
     for entry in entries:
@@ -408,6 +410,16 @@ def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
     )
 
 
+def require_current_manifest(segments: SegmentSet) -> None:
+    """CorruptionError when there are segments with records that the manifest is too old to know."""
+    for name in segments.system.list_directory(segments.directory):
+        found = parse(name)
+        if found is None or found.kind != "segment" or found.segment_id is None:
+            continue
+        if found.segment_id >= segments.next_segment_id:
+            _require_expendable(segments, segments.directory / name, found.segment_id)
+
+
 def remove_leftovers(segments: SegmentSet) -> None:
     """Remove what an interrupted operation left: temporaries, and segments and hints no manifest lists."""
     for name in segments.system.list_directory(segments.directory):
@@ -416,14 +428,7 @@ def remove_leftovers(segments: SegmentSet) -> None:
             continue
         if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
             continue
-        path = segments.directory / name
-        if (
-            found.kind == "segment"
-            and found.segment_id is not None
-            and found.segment_id >= segments.next_segment_id
-        ):
-            _require_expendable(segments, path, found.segment_id)
-        segments.system.unlink(path)
+        segments.system.unlink(segments.directory / name)
 
 
 def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> None:

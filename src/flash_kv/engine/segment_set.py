@@ -270,8 +270,11 @@ class SegmentSet(SegmentList):
         return sealed
 
     def put_off_hints(self, segment_ids: list[int]) -> None:
-        """These segments are about to be replaced: a hint file of one would be work for nothing."""
-        with self.space_lock:
+        """These segments are about to be replaced: a hint file of one would be work for nothing.
+
+        Waits for the one that is being written, which keeps its segment from being unmapped.
+        """
+        with self._hint_lock, self.space_lock:
             for segment_id in segment_ids:
                 if segment_id in self.hintless:
                     self.put_off[segment_id] = self.hintless.pop(segment_id)

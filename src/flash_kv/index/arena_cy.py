@@ -70,8 +70,8 @@ class Arena:
         unit: uint64_t = STEP_BYTES_MIN if end < HUGE_PAGE_BYTES else HUGE_PAGE_BYTES
         end = min((end + unit - 1) & ~(unit - 1), self.reserved)
         if (
-            is_refused()
-            or wanted > end
+            wanted > end
+            or is_refused()
             or mprotect(self.data + self.committed, end - self.committed, PROT_READ | PROT_WRITE) != 0
         ):
             return -1

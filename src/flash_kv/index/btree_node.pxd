@@ -172,8 +172,9 @@ cdef inline uint64_t head_of(const uint8_t* data, uint32_t size, uint32_t skip) 
     return word
 
 cdef inline uint64_t fold(uint64_t mixed) noexcept nogil:
-    """Bring what a product keeps in its upper half down to where the tag is."""
-    return mixed ^ (mixed >> 32)
+    """Bring what a product keeps in its upper half down to where the tag is: all of it, since a difference in the
+    last byte of a word is in the uppermost bits only."""
+    return mixed ^ (mixed >> 32) ^ (mixed >> 48)
 
 cdef inline uint64_t mix_key(const uint8_t* data, uint32_t size) noexcept nogil:
     """A number that differs for most keys. Only a hint: keys made to have the same are told apart all the same."""

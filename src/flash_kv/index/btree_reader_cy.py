@@ -228,6 +228,7 @@ class BTreeReader(Index):
         head: uint64_t
         slot: uint32_t
         match: MatchResult
+        is_unreadable: cython.bint = False
         entry[0] = 0
         if unlikely(not self._find_leaf(key, cython.address(leaf))):
             return False
@@ -251,11 +252,12 @@ class BTreeReader(Index):
                 or not _is_unchanged(cython.address(leaf))
             ):
                 return False
-            if match != MATCH_NO:
-                entry[0] = ENTRY_ERROR
-                return True
+            # Damage to another key's record must not hide this one: only if none of the rest is it, it cannot be told.
+            is_unreadable = is_unreadable or match != MATCH_NO
             entry[0] = 0
             slot = candidate(leaf.node, slot, head)
+        if unlikely(is_unreadable):
+            entry[0] = ENTRY_ERROR
         return _is_unchanged(cython.address(leaf))
 
     def find_many(self, keys, count, entries):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import deque
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from flash_kv.torture.crashes import CrashRun
+from flash_kv.torture.damages import DamageRun
 from flash_kv.torture.faults import FaultRun
 from flash_kv.torture.schedules import ScheduleRun
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.tally import Tally
 
-Part: TypeAlias = Literal["crashes", "faults", "schedules"]
+Part: TypeAlias = Literal["crashes", "faults", "schedules", "damage"]
 PARTS: tuple[Part, ...] = get_args(Part)
 # Memory, where there is a file system in it: no power cut reaches these stores, so nothing need reach a disk.
 MEMORY = Path("/dev/shm")
@@ -68,10 +70,11 @@ class Campaign:
                 yield total
 
 
-RUNS: dict[Part, Callable[..., CrashRun | FaultRun | ScheduleRun]] = {
+RUNS: dict[Part, Callable[..., CrashRun | FaultRun | ScheduleRun | DamageRun]] = {
     "crashes": CrashRun,
     "faults": FaultRun,
     "schedules": ScheduleRun,
+    "damage": DamageRun,
 }
 
 
@@ -126,3 +129,9 @@ class _Workers:
 def _ignore_interrupt() -> None:
     """Ctrl-C is for the caller, who ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_: object) -> None:
+    """Not at once: what a run has begun itself, a child or files, ends with it."""
+    sys.exit(1)

@@ -9,6 +9,7 @@ from typing import Any
 from flash_kv.torture.journal import KINDS, Violation
 
 FAILURES_MAX = 20
+COUNTS = ("runs", "states", "kills", "in_recovery", "faults", "schedules", "damages", "flips", "acknowledged")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Failure:
 
     seed: int
     part: str
-    """"crashes", "faults" or "schedules"."""
+    """"crashes", "faults", "schedules" or "damage"."""
     moment: str
     violation: Violation
 
@@ -40,6 +41,10 @@ class Tally:
     """Histories in which a call failed."""
     schedules: int = 0
     """Orders in which threads were let run."""
+    damages: int = 0
+    """Stores that were damaged, read, verified and repaired."""
+    flips: int = 0
+    """Of these, those with one bit flipped."""
     acknowledged: int = 0
     """Writes that returned."""
     violations: Counter[str] = field(default_factory=Counter)
@@ -47,7 +52,7 @@ class Tally:
     """The first of them."""
 
     def add(self, other: Tally) -> None:
-        for name in ("runs", "states", "kills", "in_recovery", "faults", "schedules", "acknowledged"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.violations.update(other.violations)
         self.failures = [*self.failures, *other.failures][:FAILURES_MAX]
@@ -59,8 +64,8 @@ class Tally:
 
     @property
     def tried(self) -> int:
-        """States, faults and schedules together."""
-        return self.states + self.faults + self.schedules
+        """States, faults, schedules and damages together."""
+        return self.states + self.faults + self.schedules + self.damages
 
     @property
     def is_ok(self) -> bool:
@@ -75,6 +80,8 @@ class Tally:
             "in_recovery": self.in_recovery,
             "faults": self.faults,
             "schedules": self.schedules,
+            "damages": self.damages,
+            "flips": self.flips,
             "acknowledged_writes": self.acknowledged,
             **{kind.replace(" ", "_"): self.violations[kind] for kind in KINDS},
             "failures": [str(failure) for failure in self.failures],

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 SEEDS = 2**31
 
-HELP = f"""Crash stores, fail their calls, schedule their threads, and check that every promise is kept.
+HELP = f"""Crash stores, fail their calls, schedule their threads, damage them, check every promise.
 
 crashes: at each call to the system and after each operation of a random history, states that a kill
 or a power cut would leave are made (pages of 4 KiB lost, kept or torn at 512 bytes, sizes and names
 that were not synced undone), opened and judged; recoveries are crashed in as well.
 faults: calls to the system and allocations of memory fail, once or from then on.
 schedules: threads that write, scan and compact are interrupted at up to three chosen points.
+damage: every bit of the files of small stores is flipped, every length cut, blocks and files are
+swapped, lost, doubled or replaced by older ones; the right answer or an error, never another value.
 
 What a store holds afterwards must be the state after some prefix of its commits, with all that was
 acknowledged (kill, failing call) or durable (power cut). See docs/durability.md. Works on stores of
@@ -40,7 +42,7 @@ its own in a temporary directory. Options that are left open are varied. Exit co
 {ExitCode.NEGATIVE.value} when a promise is broken; the seed that is shown then repeats it."""
 
 
-@click.command("torture", help=HELP, short_help="Crash stores, fail their calls, check every promise.")
+@click.command("torture", help=HELP, short_help="Crash, fail and damage stores, check every promise.")
 @click.option("--seed", type=click.IntRange(0), help="Begin with this run; the default is by chance.")
 @click.option("--states", type=click.IntRange(1), help="Until so many states are tried.  [2000]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Until so much time has passed.")
@@ -134,7 +136,8 @@ def _print(campaign: Campaign, total: Tally, duration_s: float) -> None:
 def _kinds_of_states(total: Tally) -> str:
     return (
         f"{total.states - total.kills:,} power cuts, {total.kills:,} kills ({total.in_recovery:,} of both during an "
-        f"open), {total.faults:,} failing calls, {total.schedules:,} schedules"
+        f"open), {total.faults:,} failing calls, {total.schedules:,} schedules, "
+        f"{total.damages:,} damaged stores ({total.flips:,} flipped bits)"
     )
 
 

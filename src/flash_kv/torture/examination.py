@@ -1,0 +1,274 @@
+"""What a damaged store answers, and whether it may.
+
+It may refuse, naming file and offset, or give the right answer; never another one, and never after more than a second.
+`verify` has to notice what is refused, and `repair` to salvage every key whose newest record is whole. A store that was
+not closed may end earlier than it did, since damage to the end of its log looks like a torn tail, but not before what
+a later record proves to have been durable.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flash_kv.engine.db import DB
+from flash_kv.engine.repair import repair
+from flash_kv.engine.reports import RepairReport
+from flash_kv.engine.verify import verify
+from flash_kv.errors import CorruptionError, FlashKVError, FormatVersionError
+from flash_kv.io.disk_image import write_image
+from flash_kv.log.names import LOCK, MANIFEST, RESERVE
+from flash_kv.options import Options
+from flash_kv.torture.damage import Case
+from flash_kv.torture.journal import State, Violation, short
+from flash_kv.torture.settings import Settings
+from flash_kv.torture.specimen import Files, Specimen, hint_of
+from flash_kv.torture.stepped import UNSYNCED
+
+# Of processor time, so that a busy machine changes nothing.
+SECONDS_MAX = 1.0
+# One of so many stores that open is opened for writing too, closed, and opened once more.
+REOPEN_EVERY = 4
+ORIGIN_OFFSET = 12
+
+
+@dataclass
+class Answer:
+    """What a damaged store says, opened once."""
+
+    values: dict[bytes, bytes | None]
+    """Of the keys that can be read."""
+    unreadable: dict[bytes, Exception]
+    torn_bytes: int
+
+
+class Examiner:
+    """Examines the damaged stores of one specimen, in the directory `scratch`."""
+
+    def __init__(self, specimen: Specimen, settings: Settings, scratch: Path) -> None:
+        self._specimen = specimen
+        self._settings = settings
+        self._path = scratch / "db"
+        self._repaired = scratch / "repaired"
+
+    def examine(self, case: Case, seed: int = 0) -> list[Violation]:
+        """All that is wrong with how the store fares."""
+        self._rng = random.Random(seed)
+        self._case = case
+        self._wrong: list[Violation] = []
+        self._files = case.files(self._specimen)
+        write_image(dict(self._files), self._path)
+        try:
+            has_trouble = self._timed("reading", self._examine_reading)
+            self._timed("verify", lambda: self._examine_verify(has_trouble))
+            self._timed("repair", self._examine_repair)
+        finally:
+            shutil.rmtree(self._path)
+            shutil.rmtree(self._repaired, ignore_errors=True)
+        return self._wrong
+
+    def _timed(self, what: str, examine: Callable[[], bool]) -> bool:
+        started = time.process_time()
+        result = examine()
+        seconds = time.process_time() - started
+        if seconds > SECONDS_MAX:
+            self._broken(f"{what} took {seconds:.1f} s")
+        return result
+
+    def _broken(self, text: str) -> None:
+        self._wrong.append(Violation("other", text))
+
+    # -- opening and reading
+
+    def _examine_reading(self) -> bool:
+        """Whether anything was refused."""
+        options = self._settings.reading(self._rng, read_only=True)
+        answer = self._ask(self._path, options)
+        if answer is None:
+            return True
+        self._judge(answer)
+        if not answer.unreadable and self._rng.randrange(REOPEN_EVERY) == 0:
+            self._examine_writing()
+        return bool(answer.unreadable)
+
+    def _ask(self, path: Path, options: Options) -> Answer | None:
+        """None when the store does not open."""
+        try:
+            db = DB(path, options, UNSYNCED)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is judged
+            self._require_clear(error)
+            return None
+        with db:
+            answer = Answer({}, {}, db.stats().recovery.torn_tail_bytes)
+            for key in self._specimen.keys:
+                try:
+                    answer.values[key] = db.get(key)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._require_clear(error)
+                    answer.unreadable[key] = error
+            self._compare_scan(db, answer)
+        return answer
+
+    def _compare_scan(self, db: DB, answer: Answer) -> None:
+        """A scan finds what the single reads have found, or is refused where one of them was."""
+        wanted = {key: value for key, value in answer.values.items() if value is not None}
+        try:
+            found = dict(db.items())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._require_clear(error)
+            if not answer.unreadable:
+                self._broken(f"a scan is refused though every key can be read: {error}")
+            return
+        if found != wanted or len(db) != len(wanted):
+            self._broken("a scan finds something else than single reads")
+
+    def _require_clear(self, error: Exception) -> None:
+        if isinstance(error, CorruptionError):
+            size = max(len(files.get(Path(error.path).name, b"")) for files in self._generations())
+            if Path(error.path).parent == self._path and 0 <= error.offset <= size:
+                return
+            self._broken(f"an error that names no place in a file: {error}")
+        elif isinstance(error, FormatVersionError):
+            # The first line of the manifest stands before its checksum.
+            if error.path != str(self._path / MANIFEST):
+                self._broken(f"another version where there is none: {error}")
+        else:
+            self._broken(f"an error that is not about damage: {error!r}")
+
+    def _generations(self) -> tuple[Files, ...]:
+        return self._specimen.files, self._specimen.older, self._files
+
+    def _judge(self, answer: Answer) -> None:
+        states = self._possible_states()
+        for key in answer.unreadable:
+            # Where a key that is not there would stand there may be a record of which the key cannot be read.
+            if key in self._specimen.state and self._is_whole(key):
+                self._broken(f"{short(key)}, whose record is whole, cannot be read: {answer.unreadable[key]}")
+        for state in states:
+            if all(state.get(key) == value for key, value in answer.values.items()):
+                is_shorter = state != self._specimen.state
+                if self._case.is_flip and is_shorter and not answer.torn_bytes:
+                    self._wrong.append(Violation("lost", "commits are missing and it is not told"))
+                return
+        self._wrong.append(self._explain(answer, states))
+
+    def _explain(self, answer: Answer, states: list[State]) -> Violation:
+        if not states:
+            return Violation("resurrected", "an older manifest is believed beside segments it does not know")
+        for key, value in answer.values.items():
+            if value != states[-1].get(key):
+                was_there = any(state.get(key) == value for state in self._specimen.states)
+                kind = "lost" if value is None else "resurrected" if was_there else "other"
+                return Violation(kind, f"{short(key)} has another value: {value!r}")  # type: ignore[arg-type]
+        return Violation("torn", "what is found was at no time all there was")
+
+    def _possible_states(self) -> list[State]:
+        """What the store may hold."""
+        specimen = self._specimen
+        if self._is_older():
+            if any(self._is_unknown_to_older(name) for name in self._files):
+                return []
+            if specimen.is_closed:
+                return [specimen.states[specimen.older_commits]]
+            return specimen.states[specimen.older_sealed_commits :]
+        if specimen.is_closed:
+            return [specimen.state]
+        if specimen.kind == "always" and self._case.is_flip:
+            # Only the last record has none behind it that states it to have been durable.
+            return specimen.states[-2:]
+        return specimen.states[specimen.sealed_commits :]
+
+    def _is_older(self) -> bool:
+        """Whether the manifest is that of the older generation."""
+        return self._case.is_mixture and self._files.get(MANIFEST) == self._specimen.older[MANIFEST]
+
+    def _is_unknown_to_older(self, name: str) -> bool:
+        """A segment that puts have filled since `older`; one of a compaction may be left over."""
+        content = self._files[name]
+        return (
+            name.endswith(".seg")
+            and name not in self._specimen.older
+            and not any(content[ORIGIN_OFFSET : ORIGIN_OFFSET + 4])
+        )
+
+    def _is_whole(self, key: bytes) -> bool:
+        """Whether the newest record of a key is as it was."""
+        place = self._specimen.places.get(key)
+        if place is None:
+            return False
+        part = slice(place.offset, place.offset + place.size)
+        return self._files.get(place.name, b"")[part] == self._specimen.files[place.name][part]
+
+    def _examine_writing(self) -> None:
+        """What is settled is the same once more."""
+        options = self._settings.reading(self._rng, read_only=False)
+        first = self._ask(self._path, options)
+        if first is None:
+            return
+        self._judge(first)
+        second = self._ask(self._path, options)
+        if second is None or second.values != first.values or second.torn_bytes:
+            self._broken("closed and opened again it is another")
+        shutil.rmtree(self._path)
+        write_image(dict(self._files), self._path)
+
+    # -- verify and repair
+
+    def _examine_verify(self, has_trouble: bool) -> bool:
+        try:
+            report = verify(self._path, system=UNSYNCED)
+        except FlashKVError as error:
+            self._broken(f"verify is refused: {error}")
+            return False
+        if not report.is_ok:
+            return True
+        if has_trouble:
+            self._broken("verify finds nothing where reads are refused")
+        changed = [name for name, content in self._specimen.files.items() if self._files.get(name) != content]
+        if self._case.is_flip and self._specimen.is_closed and changed[0] not in (LOCK, RESERVE):
+            self._broken("verify finds nothing")
+        return False
+
+    def _examine_repair(self) -> bool:
+        try:
+            report = repair(self._path, self._repaired, system=UNSYNCED)
+        except FlashKVError as error:
+            self._broken(f"repair is refused: {error}")
+            return False
+        answer = self._ask(self._repaired, self._settings.reading(self._rng, read_only=True))
+        if answer is None or answer.unreadable:
+            self._broken("what repair has made cannot be read")
+        elif not self._is_prefix(answer):
+            for key in self._specimen.keys:
+                self._judge_repaired(key, answer.values[key], report)
+        return True
+
+    def _is_prefix(self, answer: Answer) -> bool:
+        """Where an open is right about what the store holds, repair may say the same."""
+        return any(
+            all(state.get(key) == value for key, value in answer.values.items())
+            for state in self._possible_states()
+        )
+
+    def _judge_repaired(self, key: bytes, value: bytes | None, report: RepairReport) -> None:
+        wanted = self._specimen.state.get(key)
+        if value == wanted or (value is None and not self._is_whole(key)):
+            return
+        if self._is_whole(key):
+            kind = "lost" if value is None else "resurrected"
+            text = f"{short(key)}, whose record is whole, is {value!r} after repair"
+            self._wrong.append(Violation(kind, text))  # type: ignore[arg-type]
+        elif self._is_known_lost(key) or not (report.damages or self._is_older()):
+            self._wrong.append(Violation("resurrected", f"{short(key)} is {value!r} after repair"))
+
+    def _is_known_lost(self, key: bytes) -> bool:
+        """Whether a hint file is left that tells of the newest record; without one an older value may come back."""
+        place = self._specimen.places.get(key)
+        if place is None or self._case.is_mixture:
+            return not self._case.is_mixture
+        hint = hint_of(place.name)
+        return hint in self._specimen.files and self._files.get(hint) == self._specimen.files[hint]
