@@ -139,7 +139,7 @@ def test_a_repair_that_brings_older_values_back_is_noticed(
 ) -> None:
     specimen = make("closed")
     monkeypatch.setattr(repair._Salvage, "_lose", lambda self, *record: None)
-    assert "resurrected" in _first_noticed(examine, specimen, "bit 0 of byte .*seg")
+    assert "resurrected" in _first_noticed(examine, specimen, "bit 0 of byte .* of 0000000008.seg")
 
 
 # What the sweep found
