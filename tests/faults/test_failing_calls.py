@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import flash_kv
-from flash_kv import DB
+from flash_kv import DB, Options, StorageError
+from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.io.memory_cy import allow_allocations, refuse_allocation
 from flash_kv.torture.faults import FAILING, FaultRun, Plan
 from flash_kv.torture.settings import Settings
+from flash_kv.torture.stepped import open_stepped
 from support.stores import crash_image
 
 # The index never sees a fault of the system, so each io kind is tried with one index.
@@ -113,6 +115,29 @@ def test_a_refused_write_leaves_nothing_behind_which_later_segments_are_not_beli
         db[b"other"] = b"in the next segment" * 2500
         assert len(db._segments.unsealed) == 2
         assert set(reopened_copy(db, tmp_path)) == {b"key", b"other"}
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_sealing_that_failed_is_not_half_remembered_by_later_manifests(
+    tmp_path: Path, index: Any, io: Any, is_replaced: bool
+) -> None:
+    """Its LSNs counted as those of sealed segments while it was listed as unsealed: the next open dropped it."""
+    system = FaultySystem()
+    options = Options(index=index, **{**SMALL, "io": io})
+    with open_stepped(tmp_path / "db", options, system) as db:
+        db[b"first"] = b"1" * 40_000
+
+        def fail(call: Call) -> None:
+            if is_replaced:
+                call.proceed()
+            raise OSError(errno.EIO, "no answer")
+
+        system.add(Fault("rename", action=fail, path_contains="MANIFEST"))
+        with pytest.raises(StorageError, match="manifest"):
+            db.compact()
+        db[b"second"] = b"2" * 40_000  # makes a segment, so it writes the manifest
+        db[b"third"] = b"3" * 40_000
+        assert set(reopened_copy(db, tmp_path)) == {b"first", b"second", b"third"}
 
 
 @pytest.mark.parametrize("index", ["hash"])  # which reads a record for each key that is there

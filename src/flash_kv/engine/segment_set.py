@@ -154,14 +154,15 @@ class SegmentSet(SegmentList):
         with self.store._sync_lock:
             self.seal_file(segment, end)
         with self.space_lock:
-            before = self.entries[segment.segment_id]
+            before = self.entries[segment.segment_id], self.last_lsn
             entry = self._sealed_entry(segment)
-            self.entries[segment.segment_id] = entry
-            self.last_lsn = max(self.last_lsn, entry.max_lsn)
             try:
+                self.entries[segment.segment_id] = entry
+                self.last_lsn = max(self.last_lsn, entry.max_lsn)
                 self.write_manifest(is_freeing=is_freeing)
             except BaseException:
-                self.entries[segment.segment_id] = before
+                # Both: a manifest that lists it as unsealed and counts its LSNs would have the next open drop it.
+                self.entries[segment.segment_id], self.last_lsn = before
                 raise
             self.unsealed.pop(segment.segment_id, None)
             self.hintless[segment.segment_id] = segment

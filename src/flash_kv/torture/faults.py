@@ -1,8 +1,9 @@
 """Failing calls: call N to the system, or allocation N of the compiled modules, fails, for N = 1, 2, ... until a
 history has fewer than that.
 
-After each: what was acknowledged is readable, at once and after reopening; what was refused is not there; every error
-is one of the package's, with its place; nothing is left behind but the store.
+After each: what was acknowledged is readable, at once, in what a kill would leave some steps later, and after
+reopening; what was refused is not there; every error is one of the package's, with its place; nothing is left behind
+but the store.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FAILING = tuple(name for name in OPERATIONS if name not in NEVER_FAIL)
 CODES = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EINTR)
 STEPS = 25
 STORE = "db"
+KILLED = "killed"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Failing(Protocol):
     system: System
     failed: list[str]
     """What has failed so far."""
+    is_silent: bool
+    """What has failed is known at the end only."""
 
     def begin(self) -> None: ...
     def heal(self) -> None: ...
@@ -67,6 +71,8 @@ class Failing(Protocol):
 
 class FailingCalls:
     """A system with a plan, and which calls it has failed."""
+
+    is_silent = False
 
     def __init__(self, plan: Plan) -> None:
         self.failed: list[str] = []
@@ -99,6 +105,8 @@ class FailingCalls:
 
 class FailingAllocations:
     """Memory that ends by a plan. One at a time in a process."""
+
+    is_silent = True
 
     def __init__(self, plan: Plan) -> None:
         self.failed: list[str] = []
@@ -171,10 +179,15 @@ class _Attempt:
         self._calls = calls
         self._options = options
         self._path = scratch / STORE
+        self._killed = scratch / KILLED
+        # So many steps after a call has failed; an allocation does not tell that it has, so from the beginning.
+        self._steps_to_kill = rng.randrange(STEPS if calls.is_silent else STEPS // 3)
         self._rng = rng
         self._violations: list[Violation] = []
         self._in_doubt: State | None = None
         """What may be found as well: a commit was refused and could not be taken back."""
+        self._at_kill: list[State] = []
+        """What may be found in the copy that stands for the store after a kill."""
 
     def run(self) -> list[Violation]:
         state: State = {}
@@ -185,6 +198,7 @@ class _Attempt:
             self.acknowledged += journal.acknowledged
             state = journal.state
         self._calls.heal()
+        self._check_killed()
         try:
             with DB(self._path, self._options, UNSYNCED) as db:
                 if self._in_doubt is not None and dict(db.items()) == self._in_doubt:
@@ -198,6 +212,22 @@ class _Attempt:
             self._wrong(Violation("other", f"{left[0]} is left behind"))
         return self._violations
 
+    def _kill(self, state: State) -> None:
+        """Copy what a kill would leave: nothing runs in the background, and what is mapped is in the files, too."""
+        shutil.copytree(self._path, self._killed)
+        self._at_kill = [state, *([] if self._in_doubt is None else [self._in_doubt])]
+
+    def _check_killed(self) -> None:
+        """A failure and then a kill: what was acknowledged is there all the same."""
+        if not self._at_kill:
+            return
+        try:
+            with DB(self._killed, self._options, UNSYNCED) as db:
+                if dict(db.items()) not in self._at_kill:
+                    self._compare("killed", db, self._at_kill[0])
+        except FlashKVError as error:
+            self._wrong(Violation("failed open", f"killed: {error}"))
+
     def _live(self, journal: Journal, steps: int) -> None:
         db = self._open()
         if db is None:
@@ -205,6 +235,10 @@ class _Attempt:
         history = History(db, journal, self._rng, self._report)
         for _ in range(steps):
             self._try(history.step, journal)
+            if (self._calls.failed or self._calls.is_silent) and not self._at_kill:
+                self._steps_to_kill -= 1
+                if self._steps_to_kill < 0:
+                    self._kill(journal.state)
         self._compare("before it is closed", db, journal.state)
         for _ in range(4):
             # Once for each snapshot, and for the store; a close that fails has closed.
