@@ -89,8 +89,7 @@ def test_deletes_beside_reads_and_compaction_lose_and_revive_nothing(
     def read_together() -> None:
         assert db.get_many(kept) == list(kept.values())
 
-    counts = repeat_together(SECONDS, come_and_go, read, read_together, db.compact)
-    assert counts[3] > 0
+    repeat_together(SECONDS, come_and_go, read, read_together, db.compact)
     assert dict(db.items()) == kept
     db.close()
     assert dict(open_db().items()) == kept
@@ -145,8 +144,7 @@ def test_snapshots_never_change_beside_everything(open_db: OpenDB, rng: random.R
             assert {name: snapshot[name] for name in first} == first
             assert len(snapshot) == len(first)
 
-    counts = repeat_together(SECONDS, write, write, look_twice, look_twice, db.compact)
-    assert min(counts) > 0
+    repeat_together(SECONDS, write, write, look_twice, look_twice, db.compact)
     assert db.stats().snapshots == 0
     content = dict(db.items())
     assert len(db) == len(content)
@@ -173,8 +171,7 @@ def test_scan_of_one_moment_while_the_index_grows_and_shrinks(open_db: OpenDB, s
         assert len(found) == len(set(found))
         assert steady.keys() <= set(found)
 
-    counts = repeat_together(SECONDS, grow_and_shrink, scan, scan)
-    assert counts[1] > 1
+    repeat_together(SECONDS, grow_and_shrink, scan, scan, at_least=2)
 
 
 def test_every_operation_at_once_ends_as_a_reopen_finds_it(open_db: OpenDB, rng: random.Random) -> None:

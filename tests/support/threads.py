@@ -20,8 +20,8 @@ def switching_often() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def repeat_together(seconds: float, *steps: Callable[[], object]) -> list[int]:
-    """Call each step again and again in a thread of its own for `seconds`; how often each was called.
+def repeat_together(seconds: float, *steps: Callable[[], object], at_least: int = 1) -> None:
+    """Call each step again and again in a thread of its own for `seconds`, and until each was called `at_least` times.
 
     The first exception of any of them ends all and is raised here.
     """
@@ -33,7 +33,7 @@ def repeat_together(seconds: float, *steps: Callable[[], object]) -> list[int]:
     def repeat(number: int) -> None:
         try:
             barrier.wait()
-            while not errors and time.monotonic() < end:
+            while not errors and (time.monotonic() < end or min(counts) < at_least):
                 steps[number]()
                 counts[number] += 1
         except BaseException as error:
@@ -42,7 +42,6 @@ def repeat_together(seconds: float, *steps: Callable[[], object]) -> list[int]:
     _run([threading.Thread(target=repeat, args=(number,)) for number in range(len(steps))])
     if errors:
         raise errors[0]
-    return counts
 
 
 def call_together(*calls: Callable[[], object]) -> None:

@@ -137,9 +137,9 @@ def test_outside_the_window_nothing_is_compacted(open_db: OpenDB) -> None:
 
 def test_rate_limit_slows_it_down_and_close_does_not_wait_for_it(open_db: OpenDB) -> None:
     db = open_db(**WATCHFUL, compaction_dead_ratio=0.01, compaction_rate_bytes_per_s=100_000)
-    for _ in range(4):
-        names = fill(db)
-    wait_until(lambda: dead_bytes_of_sealed(db) > 800_000)
+    names = fill(db)
+    while dead_bytes_of_sealed(db) < 800_000:
+        fill(db)
     time.sleep(0.5)
     # At this rate it takes ten seconds and more.
     assert dead_bytes_of_sealed(db) > 200_000

@@ -244,6 +244,22 @@ def test_counts_that_cannot_be_are_refused_though_the_checksums_hold() -> None:
             load(built, signed(with_field(hint, field, value)))
 
 
+def test_a_key_that_is_not_padded_with_zeros_is_refused_though_the_checksums_hold() -> None:
+    """Keys are compared by whole words, padding included: "b" with "b" behind it would pass for more than "ba"."""
+    built = SegmentBuilder()
+    built.put(b"ba", b"")
+    hint = bytearray(hint_of(built))
+    for offset in range(HEADER_BYTES + 24 + 2, len(hint)):
+        changed = bytearray(hint)
+        changed[offset] = 1
+        with pytest.raises(HintError, match="not padded with zeros"):
+            load(built, signed(bytes(changed)))
+    for size in range(1, 17):
+        built = SegmentBuilder()
+        built.put(b"\xff" * size, b"")
+        assert [item[0] for item in load(built, hint_of(built)).items()] == [b"\xff" * size]
+
+
 def test_an_entry_with_lsn_zero_is_refused_though_the_checksums_hold() -> None:
     built = SegmentBuilder()
     built.put(b"a", b"v")

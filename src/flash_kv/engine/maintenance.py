@@ -94,7 +94,7 @@ class Maintenance:
             self._is_stopping = True
             thread = self._thread
         self._end_sleep()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.ident != threading.get_ident():
             thread.join()
             # A join that was interrupted takes its thread for one that has ended, and so does the next: but what the
             # thread is at now would be done to a store that may be another's by then.

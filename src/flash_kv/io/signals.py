@@ -36,7 +36,8 @@ class SignalsHeld:
         self._came.append(number)
 
     def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        # Not `current_thread`: in a thread at its very end, where its stores may be collected, that enters a new one.
+        if threading.get_ident() != threading.main_thread().ident:
             return
         try:
             for number in HELD:

@@ -163,10 +163,15 @@ def _is_above(entry: EntryPointer, before: EntryPointer) -> cython.bint:
 def _entry_fault(entry: EntryPointer, room: uint64_t, header: cython.pointer(HintHeader)) -> cython.p_char:
     """What is wrong with an entry with `room` bytes up to the end; NULL when nothing is."""
     end: uint64_t
+    last_word: uint64_t
     if room < HINT_ENTRY_SIZE:
         return b"an entry runs past the end"
     if entry.key_size == 0 or entry.key_size > KEY_SIZE_MAX or hint_entry_size(entry) > room:
         return b"impossible key size"
+    memcpy(cython.address(last_word), hint_key(entry) + _padded(entry.key_size) - 8, 8)
+    # The order of keys is told by whole words.
+    if entry.key_size & 7 and last_word >> ((entry.key_size & 7) << 3) != 0:
+        return b"a key is not padded with zeros"
     if entry.kind != KIND_VALUE and entry.kind != KIND_TOMBSTONE:
         return b"unknown record kind"
     if entry.value_size > (VALUE_SIZE_MAX if entry.kind == KIND_VALUE else 0):
