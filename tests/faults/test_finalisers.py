@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flash_kv import StorageError
+from flash_kv import DB, StorageError
 from flash_kv.engine.sync_gate_cy import SyncGate
 from flash_kv.io.system import REAL
 from support.processes import Report, run_forked
@@ -105,6 +108,52 @@ def test_a_failed_sync_in_the_middle_of_another_is_not_forgotten() -> None:
 
     assert gate.wait_for(1, sync)
     assert not gate.wait_for(2, lambda: 2)
+
+
+def test_a_write_in_the_middle_of_a_sealing_does_not_wait_for_those_who_wait_for_the_sealing(
+    tmp_path: Path, index: str, io: str
+) -> None:
+    def body(report: Report) -> None:
+        db = open_with(tmp_path / "db", index=index, io=io, durability="always")
+        db["before"] = "1"
+        has_begun = threading.Event()
+
+        def seal() -> None:
+            with db._sync_lock:
+                has_begun.set()
+                # Until the other one leads at the gate and waits for the lock.
+                wait_until(lambda: db.get("leading") is not None)
+                time.sleep(0.05)
+                db["inside"] = "3"
+                with pytest.raises(StorageError, match="from a finaliser"):
+                    db["needs room"] = bytes(70_000)
+
+        sealing = threading.Thread(target=seal)
+        sealing.start()
+        has_begun.wait()
+        db["leading"] = "2"
+        sealing.join()
+        assert set(db) == {b"before", b"leading", b"inside"}
+        db.close()
+        report(b"done")
+
+    assert run_forked(body) == ([b"done"], 0)
+
+
+def test_a_snapshot_that_is_collected_in_the_middle_of_a_sealing_leaves_the_rest_to_the_background(
+    open_db: Callable[..., DB],
+) -> None:
+    db = open_db(segment_bytes_max=65536, compaction_interval_s=0.01, compaction="off")
+    db["key"] = "1"
+    snapshot = db.snapshot()
+    db["key"] = "2"
+    db.compact()
+    retired = db._segments.retired
+    assert retired
+    with db._sync_lock:
+        snapshot.close()
+        assert db._segments.retired is retired
+    wait_until(lambda: not db._segments.retired)
 
 
 def test_a_write_in_the_middle_of_the_start_of_the_background_thread_does_not_wait_for_it(

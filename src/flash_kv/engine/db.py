@@ -390,7 +390,10 @@ class DB(DictMethods):
             self._collapse_versions(TRIM_STEP)
             self._maintenance.wake()
         if self._segments.retired:
-            self._segments.release_retired()
+            if self._segments.is_mine:
+                self._maintenance.wake()
+            else:
+                self._segments.release_retired()
 
     def _trim_versions(self) -> None:
         """Trim all version chains, in steps short enough for no one to wait for."""

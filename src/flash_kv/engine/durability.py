@@ -49,7 +49,10 @@ class SyncKeeper:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
         if self.cause is None:
             try:
-                if self._gate.wait_for(lsn, self._sync_once):
+                # A finaliser that writes, in the middle of a sync or a sealing of this thread: who leads at the gate may
+                # be waiting for it.
+                is_inside = self._sync_lock._is_owned()  # type: ignore[attr-defined]
+                if self._gate.wait_for(lsn, self._sync_once, is_inside):
                     return
             except OSError as error:
                 self._db._poison(error)

@@ -35,11 +35,19 @@ POPULATE_BYTES = 2 * 1024**2
 class SegmentSet(SegmentList):
     """The segments of one store, and what is done with them."""
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether this very thread is in the middle of a step: then what calls is a finaliser.
+
+        It must neither see the step half done nor wait for the space lock with the sync lock held.
+        """
+        return self.space_lock._is_owned() or self.store._sync_lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
     # -- room for a write
 
     def make_room(self, size: int, is_delete: bool) -> None:
         """Let the log take `size` more bytes. StoreFullError with nothing changed when the disk is full."""
-        if self.space_lock._is_owned():  # type: ignore[attr-defined]
+        if self.is_mine:
             # A finaliser that writes, in the middle of a step of this thread that must not find another manifest.
             raise StorageError(errno.EDEADLK, self.directory, "make room, from a finaliser, in")
         with self.space_lock:

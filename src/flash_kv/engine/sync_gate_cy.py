@@ -4,8 +4,8 @@ The first to come leads. Where the last sync served several, the leader gives th
 first, less than a sync takes, so that one sync serves them all again. Compiled, because no exception
 (KeyboardInterrupt) can then come between becoming the leader and ceasing to be it.
 
-A leader may come again while it leads: Python runs finalisers anywhere, and one may write to the store in the middle of
-the sync. Nobody else would serve it, so it syncs once more, inside.
+Python runs finalisers anywhere, and one may write to the store in the middle of the sync, or of something that the sync
+has to wait for. Nobody else would serve it, so it syncs once more, inside.
 """
 
 import cython
@@ -50,14 +50,18 @@ class SyncGate:
         """Everything up to here is durable."""
         return load_acquire64(cython.address(self.synced))
 
-    def wait_for(self, lsn: int, sync: object) -> bool:
-        """True: everything up to `lsn` is durable. False: a sync has failed. What `sync` raises is passed on."""
+    def wait_for(self, lsn: int, sync: object, is_inside: bool = False) -> bool:
+        """True: everything up to `lsn` is durable. False: a sync has failed. What `sync` raises is passed on.
+
+        `is_inside`: a leader may be waiting for this thread.
+        """
         wanted: uint64_t = lsn
         reached: uint64_t = 0
         leads: cython.bint
         nested: cython.bint
+        inside: cython.bint = is_inside
         with cython.nogil:
-            nested = self.is_leader()
+            nested = inside or self.is_leader()
             leads = nested or self.enter(wanted)
         if not leads:
             return load_acquire64(cython.address(self.synced)) >= wanted
