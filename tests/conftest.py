@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -36,6 +37,10 @@ REAL_SYNCS = {"fsync": os.fsync, "fdatasync": os.fdatasync}
 if os.environ.get("FLASH_KV_TEST_SYNCS") != "real":
     # Compiled like what it stands for, so that a signal or a collection finds the same places.
     os.fsync = os.fdatasync = os.fstat  # type: ignore[assignment]
+
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test sends it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # New examples on every run, also in CI; a failure prints the blob that repeats it. One operation may hit a slow
 # disk, so no example has a deadline.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flash_kv.io.crash import CrashSystem
+from flash_kv.torture.campaign import _Workers
+from flash_kv.torture.tally import Tally
 
 Run = Callable[..., Any]
 SMALL = ("torture", "--states", "1", "--jobs", "1", "--quiet", "--only", "faults", "--seed", "3")
@@ -59,6 +63,28 @@ def test_processes_share_the_work(process: Run) -> None:
     assert report["states"] > 0
     assert report["damages"] > 0
     assert report["power_cuts"] + report["kills"] == report["states"]
+
+
+@dataclass(frozen=True)
+class Dying:
+    """A task that ends its process."""
+
+    seed: int
+    part: str = "crashes"
+
+    def run(self) -> Tally:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_process_that_dies_is_a_finding_and_no_hang() -> None:
+    with _Workers(2) as workers:
+        workers.begin(Dying(7))  # type: ignore[arg-type]
+        tally = workers.next()
+        assert workers.is_broken
+    assert [str(failure) for failure in tally.failures] == [
+        "seed 7, crashes, the run: other: a process has died, of this run or of another that is named like this"
+    ]
 
 
 def test_a_broken_promise_is_an_exit_code_and_a_command_that_repeats_it(

@@ -49,8 +49,7 @@ class SyncKeeper:
         """Back when everything up to `lsn` is durable. PoisonedError when a sync failed before it was."""
         if self.cause is None:
             try:
-                # A finaliser that writes, in the middle of a sync or a sealing of this thread: who leads at the gate may
-                # be waiting for it.
+                # In a finaliser, in the middle of a sync or a sealing: who leads at the gate may wait for this thread.
                 is_inside = self._sync_lock._is_owned()  # type: ignore[attr-defined]
                 if self._gate.wait_for(lsn, self._sync_once, is_inside):
                     return

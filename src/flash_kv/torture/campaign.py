@@ -5,21 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from flash_kv.torture.crashes import CrashRun
 from flash_kv.torture.damages import DamageRun
 from flash_kv.torture.faults import FaultRun
+from flash_kv.torture.journal import Violation
 from flash_kv.torture.schedules import ScheduleRun
 from flash_kv.torture.settings import Settings
-from flash_kv.torture.tally import Tally
+from flash_kv.torture.tally import Failure, Tally
 
 Part: TypeAlias = Literal["crashes", "faults", "schedules", "damage"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -68,6 +70,8 @@ class Campaign:
                     return
                 total.add(workers.next())
                 yield total
+                if workers.is_broken:
+                    return
 
 
 RUNS: dict[Part, Callable[..., CrashRun | FaultRun | ScheduleRun | DamageRun]] = {
@@ -90,25 +94,33 @@ class _Task:
         return RUNS[self.part](self.seed, self.settings, self.scratch, is_over=self._is_over).run()
 
     def _is_over(self) -> bool:
-        return self.ends is not None and time.time() >= self.ends
+        return _is_stopping() or (self.ends is not None and time.time() >= self.ends)
 
 
 class _Workers:
     """Processes that run tasks; with one job the tasks run in this process. Results come in the order of the tasks."""
 
     def __init__(self, jobs: int) -> None:
+        self.is_broken = False
+        """A process has died: nothing more can be begun."""
         self._jobs = jobs
-        self._waiting: deque[Callable[[], Tally]] = deque()
+        self._waiting: deque[tuple[_Task, Future[Tally] | None]] = deque()
         # Spawned: a forked one would share what threads of the caller have locked.
-        self._pool = None if jobs == 1 else multiprocessing.get_context("spawn").Pool(jobs, _ignore_interrupt)
+        context = multiprocessing.get_context("spawn")
+        # Without a lock, which a process that dies could keep.
+        self._stop = context.RawValue("b", 0)
+        self._pool = None
+        if jobs > 1:
+            self._pool = ProcessPoolExecutor(jobs, context, _begin_worker, (self._stop,))
 
     def __enter__(self) -> _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Each run ends at its next look, and removes what it has made."""
+        self._stop.value = 1
         if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
+            self._pool.shutdown(cancel_futures=True)
 
     @property
     def has_room(self) -> bool:
@@ -120,18 +132,33 @@ class _Workers:
         return not self._waiting
 
     def begin(self, task: _Task) -> None:
-        self._waiting.append(task.run if self._pool is None else self._pool.apply_async(task.run).get)
+        self._waiting.append((task, None if self._pool is None else self._pool.submit(task.run)))
 
     def next(self) -> Tally:
-        return self._waiting.popleft()()
+        task, future = self._waiting.popleft()
+        try:
+            return task.run() if future is None else future.result()
+        except BrokenProcessPool:
+            self.is_broken = True
+            tally = Tally()
+            for one in (task, *(waiting for waiting, _ in self._waiting)):
+                ended = Violation(
+                    "other", "a process has died, of this run or of another that is named like this"
+                )
+                tally.record(Failure(one.seed, one.part, "the run", ended))
+            return tally
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C is for the caller, who ends the workers."""
+_stop: Any = None
+"""In a worker: not zero once the campaign is over."""
+
+
+def _is_stopping() -> bool:
+    return _stop is not None and bool(_stop.value)
+
+
+def _begin_worker(stop: Any) -> None:
+    """Ctrl-C is for the caller, who stops the workers."""
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _leave(*_: object) -> None:
-    """Not at once: what a run has begun itself, a child or files, ends with it."""
-    sys.exit(1)
