@@ -103,7 +103,8 @@ class Options:
     # at the next open.
     segment_bytes_max: int = 256 * MIB
 
-    # Threads that load hint files and scan segments at open; 0 (default): one per CPU, at most 8.
+    # Threads that load hint files and scan segments at open; 0 (default): one per CPU, at most 8, and one for a few
+    # megabytes.
     load_threads: int = 0
 
     # Bytes kept allocated so that deletes and compaction work when the disk is full; default 1 MiB, 0 for

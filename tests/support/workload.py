@@ -120,6 +120,7 @@ def open_with(path: StrPath, system: System = UNSYNCED, **options: Any) -> DB:
         "segment_bytes_max": SEGMENT_BYTES,
         "compaction": "off",
         "reserve_bytes": SEGMENT_BYTES,
+        "load_threads": 2,
         **options,
     }
     return DB(path, Options(**chosen), system)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -48,34 +48,35 @@ if TYPE_CHECKING:
     from flash_kv.engine.segment_set import SegmentSet
 
 LOAD_THREADS_MAX = 8
+# Below, all segments are read in the time that it takes to start threads.
+THREADS_FROM_BYTES = 4 * 1024**2
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Item], Result], items: Iterable[Item], options: Options) -> list[Result]:
-    """`work` on each item; the compiled part of it runs without the GIL."""
-    items = list(items)
+def in_threads(work: Callable[[Segment], Result], segments: list[Segment], options: Options) -> list[Result]:
+    """`work` on each segment; the compiled part of it runs without the GIL."""
     threads = options.load_threads or min(os.cpu_count() or 1, LOAD_THREADS_MAX)
-    if threads == 1 or len(items) < 2:
-        return [work(item) for item in items]
-    results: list[Result | None] = [None] * len(items)
+    size = sum(segment.readable_bytes for segment in segments)
+    if threads == 1 or len(segments) < 2 or (options.load_threads == 0 and size < THREADS_FROM_BYTES):
+        return [work(segment) for segment in segments]
+    results: list[Result | None] = [None] * len(segments)
     errors: list[BaseException] = []
     is_over = threading.Event()
-    numbers = iter(range(len(items)))
+    numbers = iter(range(len(segments)))
 
     def run() -> None:
         for number in numbers:
             if is_over.is_set():
                 return
             try:
-                results[number] = work(items[number])
+                results[number] = work(segments[number])
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
                 errors.append(error)
                 is_over.set()
 
     try:
-        _run_in_threads(run, min(threads, len(items)), is_over)
+        _run_in_threads(run, min(threads, len(segments)), is_over)
         if errors:
             raise errors[0]
     finally:

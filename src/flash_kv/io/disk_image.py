@@ -12,6 +12,7 @@ which a file system writes back, and space that was allocated but not synced rea
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Iterator
@@ -240,7 +241,7 @@ Node: TypeAlias = File | Folder
 
 
 def write_image(image: Image, directory: StrPath) -> None:
-    """Make the new directory `directory` with what `image` holds; runs of zeros at an end take no space."""
+    """Make the new directory `directory` with what `image` holds."""
     os.mkdir(directory, 0o700)
     for name, content in image.items():
         path = os.path.join(directory, name)
@@ -249,7 +250,7 @@ def write_image(image: Image, directory: StrPath) -> None:
             continue
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, content.rstrip(b"\0"))
-            os.truncate(fd, len(content))
+            if os.write(fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         finally:
             os.close(fd)
