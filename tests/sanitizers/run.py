@@ -15,15 +15,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compiler import READERS, declaration
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "sanitize"
-SUPPRESSIONS = Path(__file__).with_name("thread.supp")
+COMPILER = Path(__file__).with_name("compiler.py")
 
 COMMON_FLAGS = "-O1 -g -fno-omit-frame-pointer"
 FLAGS = {
     # Python's own flags define signed overflow; here it shall be found.
     "address": f"{COMMON_FLAGS} -fno-wrapv -fsanitize=address,undefined -fno-sanitize-recover=undefined",
-    # The compiler warns that this sanitizer knows no fences: what that means is told in thread.supp.
+    # The compiler warns that this sanitizer knows no fences: those who need them are told in compiler.py.
     "thread": f"{COMMON_FLAGS} -fsanitize=thread -Wno-tsan",
 }
 LIBRARIES = {"address": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
@@ -47,8 +49,7 @@ OPTIONS = {
     },
     "thread": {
         # Tests fork while threads run, and the child does little more than say what it found.
-        "TSAN_OPTIONS": "die_after_fork=0:history_size=7:second_deadlock_stack=1:exitcode=66:"
-        "suppressions={suppressions}:log_path={log}",
+        "TSAN_OPTIONS": "die_after_fork=0:history_size=7:second_deadlock_stack=1:exitcode=66:log_path={log}",
     },
 }
 
@@ -74,12 +75,27 @@ def build(kind: str) -> Path:
     library = BUILD / kind / "lib"
     command = [sys.executable, "setup.py", "--quiet", "build"]
     command += ["--build-base", str(BUILD / kind / "objects"), "--build-lib", str(library)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "CFLAGS": FLAGS[kind]}, check=True)
+    variables = {**os.environ, "CFLAGS": FLAGS[kind]}
+    if kind == "thread":
+        _require_readers()
+        if library.exists() and library.stat().st_mtime < COMPILER.stat().st_mtime:
+            shutil.rmtree(BUILD / kind)
+        variables["FLASH_KV_COMPILER"] = os.environ.get("CC", "cc")
+        variables["FLASH_KV_MARKED_SOURCES"] = str(BUILD / kind / "marked")
+        variables["CC"] = f"{sys.executable} {COMPILER}"
+    subprocess.run(command, cwd=ROOT, env=variables, check=True)
     return library
 
 
+def _require_readers() -> None:
+    """What is exempt has to be there under its name: the ordinary build has translated all modules."""
+    translated = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*_cy.c"))
+    if missing := [name for name in READERS if not declaration(name).search(translated)]:
+        sys.exit(f"{COMPILER} exempts functions that are not there: {', '.join(missing)}")
+
+
 def environment(kind: str, library: Path, reports: Path) -> dict[str, str]:
-    values = {"log": str(reports / "report"), "suppressions": str(SUPPRESSIONS)}
+    values = {"log": str(reports / "report")}
     return {
         **os.environ,
         **{name: text.format(**values) for name, text in OPTIONS[kind].items()},
@@ -121,9 +137,7 @@ def main() -> int:
     library = build(chosen)
     require_working(chosen, library)
     reports = _empty(BUILD / chosen / "reports")
-    suites = (
-        [] if any("tests/" in text for text in arguments) else [f"tests/{name}" for name in SUITES[chosen]]
-    )
+    suites = [] if any("tests/" in text for text in arguments) else SUITES[chosen]
     command = [sys.executable, "-m", "pytest", "-m", "not packaging", *suites, *arguments]
     status = subprocess.run(
         command, cwd=ROOT, env=environment(chosen, library, reports), check=False

@@ -10,7 +10,7 @@ from cython.cimports.flash_kv.engine.versions_cy import VersionChains
 from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.siphash import siphash13
-from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, store_release64
+from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, load_relaxed64, store_release64
 from cython.cimports.flash_kv.io.mapping_cy import Mapping
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
@@ -49,7 +49,11 @@ class Store(Writes):
 
     def _index_bytes(self) -> int:
         """Memory of the index beyond the log, version chains included."""
-        return self.index.memory_bytes() + self.versions.arena.used
+        # A large batch changes both without the GIL.
+        lock_releasing_gil(cython.address(self.mutex))
+        size: uint64_t = self.index.memory_bytes() + self.versions.arena.used
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return size
 
     def _resume_lsn(self, next_lsn: int) -> None:
         """Go on after what recovery found; all of it counts as synced only once a sync says so."""
@@ -69,7 +73,7 @@ class Store(Writes):
             ref = self.table.add(segment_id)
             ref.seed = segment_seed(cython.cast(Octets, PyBytes_AS_STRING(store_id)), segment_id, epoch)
             ref.fd = fd
-            ref.used = used
+            store_release64(cython.address(ref.used), used)
             if mapping is not None:
                 mapped = mapping
                 ref.data = mapped.data
@@ -108,12 +112,22 @@ class Store(Writes):
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         if ref == cython.NULL:
             raise KeyError(segment_id)
-        # A large batch and a compaction change them without the GIL.
+        # A large batch and a compaction change them without the GIL; the end of what a compaction writes also without
+        # the lock.
+        used: uint64_t
+        counts: SegmentRef
         lock_releasing_gil(cython.address(self.mutex))
-        counts: SegmentRef = ref[0]
+        used = load_relaxed64(cython.address(ref.used))
+        counts.live_bytes = ref.live_bytes
+        counts.live_records = ref.live_records
+        counts.value_records = ref.value_records
+        counts.tombstone_bytes = ref.tombstone_bytes
+        counts.tombstones = ref.tombstones
+        counts.min_lsn = ref.min_lsn
+        counts.max_lsn = ref.max_lsn
         pthread_mutex_unlock(cython.address(self.mutex))
         return {
-            "used": counts.used,
+            "used": used,
             "live_bytes": counts.live_bytes,
             "live_records": counts.live_records,
             "value_records": counts.value_records,
@@ -140,7 +154,7 @@ class Store(Writes):
         self.writer.limit = limit
         self.writer.capacity = capacity
         self.writer.data = cython.NULL
-        ref.used = tail
+        store_release64(cython.address(ref.used), tail)
         # It may have grown since it was registered.
         store_release64(cython.address(ref.size), limit)
         if mapping is not None:
@@ -237,7 +251,10 @@ class Store(Writes):
 
     def _chain_count(self) -> int:
         """Version chains that may still be trimmed."""
-        return self.versions.pending_count
+        lock_releasing_gil(cython.address(self.mutex))
+        count: uint64_t = self.versions.pending_count
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return count
 
     def _collapse_versions(self, count: int) -> None:
         """Trim the first `count` version chains to what open snapshots read; those still needed go to the end.

@@ -67,7 +67,7 @@ cdef inline uint64_t newest_position(TableState* table, uint64_t entry) noexcept
     if not (entry & ENTRY_VERSIONED):
         return entry
     entry &= ~ENTRY_VERSIONED
-    if entry >= table.versions_size:
+    if entry >= load_acquire64(&table.versions_size):
         return 0
     return load_acquire64(&table.versions[entry].position)
 

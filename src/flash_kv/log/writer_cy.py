@@ -100,14 +100,14 @@ class LogWriter:
                 self._blank(place, size)
                 return failure
         self.tail += size
-        self.ref.used = self.tail
+        store_release64(cython.address(self.ref.used), self.tail)
         self.next_lsn += records
         return 0
 
     def unpublish(self, place, size):
         """Take back the one record just published, before anything else follows it."""
         self.tail -= size
-        self.ref.used = self.tail
+        store_release64(cython.address(self.ref.used), self.tail)
         self.next_lsn -= 1
         self._blank(place, size)
 

@@ -8,23 +8,22 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from flash_kv.torture.crashes import CrashRun
 from flash_kv.torture.damages import DamageRun
 from flash_kv.torture.faults import FaultRun
 from flash_kv.torture.journal import Violation
+from flash_kv.torture.runs import PARTS, Part, Run
 from flash_kv.torture.schedules import ScheduleRun
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.tally import Failure, Tally
 
-Part: TypeAlias = Literal["crashes", "faults", "schedules", "damage"]
-PARTS: tuple[Part, ...] = get_args(Part)
 # Memory, where there is a file system in it: no power cut reaches these stores, so nothing need reach a disk.
 MEMORY = Path("/dev/shm")
 
@@ -74,12 +73,7 @@ class Campaign:
                     return
 
 
-RUNS: dict[Part, Callable[..., CrashRun | FaultRun | ScheduleRun | DamageRun]] = {
-    "crashes": CrashRun,
-    "faults": FaultRun,
-    "schedules": ScheduleRun,
-    "damage": DamageRun,
-}
+RUNS: dict[Part, type[Run]] = {kind.part: kind for kind in (CrashRun, FaultRun, ScheduleRun, DamageRun)}
 
 
 @dataclass(frozen=True)

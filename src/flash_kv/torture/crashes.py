@@ -21,9 +21,10 @@ from flash_kv.io.disk_image import Image, RandomChooser, write_image
 from flash_kv.options import Options, parse_durability
 from flash_kv.torture.journal import Journal, State, Violation
 from flash_kv.torture.operations import History
+from flash_kv.torture.runs import Run
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.stepped import UNSYNCED, open_stepped
-from flash_kv.torture.tally import Failure, Tally
+from flash_kv.torture.tally import Tally
 
 GENERATIONS = 4
 STEPS = 30
@@ -36,8 +37,10 @@ REOPEN_EVERY = 4
 SystemMaker = Callable[..., CrashSystem]
 
 
-class CrashRun:
-    """One run in the new directory `scratch`, which is removed again. The same seed gives the same run."""
+class CrashRun(Run):
+    """The generations of one seed."""
+
+    part = "crashes"
 
     def __init__(
         self,
@@ -48,12 +51,8 @@ class CrashRun:
         make_system: SystemMaker = CrashSystem,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.tally = Tally(runs=1)
-        self._seed = seed
-        self._settings = settings
-        self._scratch = scratch
+        super().__init__(seed, settings, scratch, is_over=is_over)
         self._make_system = make_system
-        self._is_over = is_over
         # Two, so that how many states are looked at does not change what the histories do.
         self._rng = random.Random(f"{seed}/history")
         self._looking = random.Random(f"{seed}/looking")
@@ -63,14 +62,11 @@ class CrashRun:
         self._next_world: tuple[Image, State] = ({}, {})
 
     def run(self) -> Tally:
-        self._scratch.mkdir()
-        try:
+        with self._working():
             for generation in range(GENERATIONS):
                 if generation and self._is_over():
                     break
                 self._generation(generation)
-        finally:
-            shutil.rmtree(self._scratch)
         return self.tally
 
     def _generation(self, number: int) -> None:
@@ -195,9 +191,6 @@ class CrashRun:
                 return Violation("other", f"{name} is there and does not hold what it should")
             self._sound_backups.add((name, _fingerprint({"": image[name]})))
         return None
-
-    def _record(self, moment: str, violation: Violation) -> None:
-        self.tally.record(Failure(self._seed, "crashes", moment, violation))
 
 
 class _ChangedError(FlashKVError):

@@ -6,8 +6,6 @@ whole sweep: every bit, every length, every block, every file, and files of two 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -15,9 +13,9 @@ from flash_kv.torture.apart import each_apart
 from flash_kv.torture.damage import Case, cases
 from flash_kv.torture.examination import Examiner
 from flash_kv.torture.journal import Kind, Violation
-from flash_kv.torture.settings import Settings
+from flash_kv.torture.runs import Run
 from flash_kv.torture.specimen import KINDS, make_specimen
-from flash_kv.torture.tally import Failure, Tally
+from flash_kv.torture.tally import Tally
 
 STRIDE = 100
 RUNS_IN_ALL = STRIDE * len(KINDS)
@@ -25,31 +23,21 @@ RUNS_IN_ALL = STRIDE * len(KINDS)
 Numbered: TypeAlias = "tuple[int, Case]"
 
 
-class DamageRun:
-    """One run in the new directory `scratch`, which is removed again. The same seed gives the same run."""
+class DamageRun(Run):
+    """The cases of one seed."""
 
-    def __init__(
-        self, seed: int, settings: Settings, scratch: Path, *, is_over: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.tally = Tally(runs=1)
-        self._seed = seed
-        self._settings = settings
-        self._scratch = scratch
-        self._is_over = is_over
+    part = "damage"
 
     def run(self) -> Tally:
-        self._scratch.mkdir()
-        try:
-            self._sweep()
-        finally:
-            shutil.rmtree(self._scratch)
+        with self._working() as scratch:
+            self._sweep(scratch)
         return self.tally
 
-    def _sweep(self) -> None:
-        specimen = make_specimen(KINDS[self._seed % len(KINDS)], self._scratch / "specimen")
+    def _sweep(self, scratch: Path) -> None:
+        specimen = make_specimen(KINDS[self._seed % len(KINDS)], scratch / "specimen")
         numbered = list(enumerate(cases(specimen)))
         chosen = numbered[self._seed // len(KINDS) % STRIDE :: STRIDE]
-        examiner = Examiner(specimen, self._settings, self._scratch)
+        examiner = Examiner(specimen, self._settings, scratch)
 
         def examine(piece: Numbered) -> list[tuple[str, str]]:
             number, case = piece
@@ -60,6 +48,6 @@ class DamageRun:
             self.tally.flips += case.is_flip
             told: list[tuple[Kind, str]] = [("other", end)]
             for kind, text in told if end else cast("list[tuple[Kind, str]]", found):
-                self.tally.record(Failure(self._seed, "damage", case.text, Violation(kind, text)))
+                self._record(case.text, Violation(kind, text))
             if self._is_over():
                 break

@@ -25,15 +25,17 @@ from flash_kv.io.system import System
 from flash_kv.options import Options, parse_durability
 from flash_kv.torture.journal import Journal, Kind, State, Violation, short
 from flash_kv.torture.operations import KEYS, History
-from flash_kv.torture.settings import Settings
+from flash_kv.torture.runs import Run
 from flash_kv.torture.stepped import UNSYNCED, open_stepped
-from flash_kv.torture.tally import Failure, Tally
+from flash_kv.torture.tally import Tally
 
 # Clocks and chance do not fail; free and allocated bytes are for reports.
 NEVER_FAIL = {"now_ns", "monotonic_s", "boot_id", "random_bytes", "free_bytes", "allocated_bytes"}
 FAILING = tuple(name for name in OPERATIONS if name not in NEVER_FAIL)
 CODES = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EINTR)
 STEPS = 25
+# A run fails each so-manieth call.
+STRIDE = 7
 STORE = "db"
 KILLED = "killed"
 
@@ -121,31 +123,17 @@ class FailingAllocations:
             self.failed.append("an allocation")
 
 
-class FaultRun:
-    """The history of one seed, again and again in the new directory `scratch`, with another call failing each time."""
+class FaultRun(Run):
+    """The history of one seed, again and again, with another call failing each time."""
 
-    def __init__(
-        self,
-        seed: int,
-        settings: Settings,
-        scratch: Path,
-        *,
-        stride: int = 7,
-        is_over: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self.tally = Tally(runs=1)
-        self._seed = seed
-        self._settings = settings
-        self._scratch = scratch
-        self._stride = stride
-        self._is_over = is_over
+    part = "faults"
 
     def run(self) -> Tally:
         rng = random.Random(f"{self._seed}/plan")
         code, is_for_good = rng.choice((*CODES, None)), rng.random() < 0.5
         is_short = code == errno.ENOSPC and rng.random() < 0.5
-        first = rng.randint(1, self._stride)
-        for nth in range(first, 100_000, self._stride):
+        first = rng.randint(1, STRIDE)
+        for nth in range(first, 100_000, STRIDE):
             if self._is_over():
                 break
             if not self.attempt(Plan(nth, code, is_for_good, is_short)):
@@ -154,20 +142,19 @@ class FaultRun:
 
     def attempt(self, plan: Plan) -> bool:
         """One history under `plan`; False when it had fewer calls, so that none failed."""
-        self._scratch.mkdir()
-        try:
-            calls: Failing = FailingAllocations(plan) if plan.code is None else FailingCalls(plan)
-            rng = random.Random(f"{self._seed}/history")
-            attempt = _Attempt(calls, self._settings.options(rng), self._scratch, rng)
-            violations = attempt.run()
-        finally:
-            calls.heal()
-            shutil.rmtree(self._scratch)
+        calls: Failing = FailingAllocations(plan) if plan.code is None else FailingCalls(plan)
+        rng = random.Random(f"{self._seed}/history")
+        with self._working() as scratch:
+            attempt = _Attempt(calls, self._settings.options(rng), scratch, rng)
+            try:
+                violations = attempt.run()
+            finally:
+                calls.heal()
         self.tally.faults += bool(calls.failed)
         self.tally.acknowledged += attempt.acknowledged
         for violation in violations:
             moment = f"{plan} ({calls.failed[0] if calls.failed else 'none failed'})"
-            self.tally.record(Failure(self._seed, "faults", moment, violation))
+            self._record(moment, violation)
         return bool(calls.failed)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from flash_kv.errors import FlashKVError
 from flash_kv.options import Options
 from flash_kv.torture.journal import State, Violation
 from flash_kv.torture.linear import Operation, is_explained
-from flash_kv.torture.settings import Settings
+from flash_kv.torture.runs import Run
 from flash_kv.torture.stepped import UNSYNCED, open_stepped
-from flash_kv.torture.tally import Failure, Tally
+from flash_kv.torture.tally import Tally
 from flash_kv.torture.turns import DeadlockError, PointSystem, Turns
 
 KEYS = tuple(b"key %d" % number for number in range(8))
@@ -32,17 +31,10 @@ STEP_BYTES = 1
 Call = Callable[[], None]
 
 
-class ScheduleRun:
-    """The programs of one seed under many schedules, in the new directory `scratch`, which is removed again."""
+class ScheduleRun(Run):
+    """The programs of one seed under many schedules."""
 
-    def __init__(
-        self, seed: int, settings: Settings, scratch: Path, *, is_over: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.tally = Tally(runs=1)
-        self._seed = seed
-        self._settings = settings
-        self._scratch = scratch
-        self._is_over = is_over
+    part = "schedules"
 
     def run(self) -> Tally:
         """Schedules by chance, with up to three switches each."""
@@ -65,19 +57,17 @@ class ScheduleRun:
 
     def attempt(self, switches: Collection[int]) -> int:
         """One schedule; how many points there were."""
-        self._scratch.mkdir()
         rng = random.Random(f"{self._seed}/programs")
-        attempt = _Attempt(self._settings.options(rng), self._scratch / STORE, Turns(switches), rng)
-        try:
-            violation = attempt.run()
-        except FlashKVError as error:
-            violation = Violation("other", f"{type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(self._scratch)
+        with self._working() as scratch:
+            attempt = _Attempt(self._settings.options(rng), scratch / STORE, Turns(switches), rng)
+            try:
+                violation = attempt.run()
+            except FlashKVError as error:
+                violation = Violation("other", f"{type(error).__name__}: {error}")
         self.tally.schedules += 1
         self.tally.acknowledged += attempt.writes
         if violation is not None:
-            self.tally.record(Failure(self._seed, "schedules", f"switches at {list(switches)}", violation))
+            self._record(f"switches at {list(switches)}", violation)
         return len(attempt.turns.trace)
 
 

@@ -17,8 +17,9 @@ from flash_kv.cli.opening import DurabilityType
 from flash_kv.cli.output import count_of, is_terminal, notice, print_json
 from flash_kv.cli.progress import progress_bar
 from flash_kv.options import IndexKind, IoKind
-from flash_kv.torture.campaign import PARTS, Campaign
+from flash_kv.torture.campaign import Campaign
 from flash_kv.torture.journal import KINDS
+from flash_kv.torture.runs import PARTS
 from flash_kv.torture.settings import Settings
 
 if TYPE_CHECKING:

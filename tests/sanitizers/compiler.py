@@ -1,0 +1,73 @@
+"""The C compiler of the build for ThreadSanitizer: what reads without a lock is compiled without the sanitizer.
+
+Those functions read what a writer may be changing, bound what they have read, and conclude nothing before they have
+seen that the version is still the same (docs/design.md, "Index"). Most of it is read sixteen bytes at a time, which no
+atomic access can do; the words that matter alone (versions, entries, numbers of buckets) are atomic. A suppression
+would not do: by the time a writer meets what was read, the sanitizer has forgotten who read it. Only readers are named,
+so two writers that meet are reported, and so is any reader that is not named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+# By class or module; `run.py` fails when one of them is not there any more.
+READERS = (
+    # Hash index: the hashes and the chain of a bucket.
+    "HashIndex_find",
+    "HashIndex__holds",
+    "HashIndex__take_class",
+    "HashIndex__class_versions",
+    # A guess which lines will be needed; a wrong one costs nothing but time.
+    "HashIndex__prefetch_home",
+    "HashIndex__prefetch_record",
+    # B-tree: counts, heads and hints of a node, on the way down and in the leaf.
+    "BTreeReader_find",
+    "BTreeReader__find_once",
+    "BTreeReader__find_leaf",
+    "BTreeReader__find_leaves",
+    "BTreeReader__find_group",
+    "BTreeReader__enter_root",
+    "BTreeReader_hold_many",
+    "btree_walk_cy_walk_tree",
+    # Where a key was found last: several readers write it at once and leave a mixture, which its reader does not mind.
+    "BTreeReader_recall",
+    "BTreeReader_remember",
+)
+ATTRIBUTE = '__attribute__((no_sanitize("thread")))'
+
+
+def declaration(name: str) -> re.Pattern[str]:
+    """Where a translated module declares or defines the function that Cython calls `__pyx_f_...name`."""
+    return re.compile(rf"^(?=static [^;{{}}=\n]*\b__pyx_f_\w*{name}\()", re.MULTILINE)
+
+
+def without_sanitizer(source: Path) -> Path:
+    """A copy of a translated module in which its readers are marked, or itself when it has none."""
+    text = source.read_text("utf-8")
+    marked = text
+    for name in READERS:
+        marked = declaration(name).sub(f"{ATTRIBUTE} ", marked)
+    if marked == text:
+        return source
+    copy = Path(os.environ["FLASH_KV_MARKED_SOURCES"], source.name)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(f'#line 1 "{source}"\n{marked}', "utf-8")
+    return copy
+
+
+def main() -> None:
+    arguments = [
+        str(without_sanitizer(Path(argument))) if argument.endswith(".c") else argument
+        for argument in sys.argv[1:]
+    ]
+    command = [*shlex.split(os.environ.get("FLASH_KV_COMPILER", "cc")), *arguments]
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
