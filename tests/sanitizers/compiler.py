@@ -15,10 +15,14 @@ import shlex
 import sys
 from pathlib import Path
 
-# By class or module; `run.py` fails when one of them is not there any more.
+# Functions that read, by class or module; `run.py` fails when one of them is not there any more.
 READERS = (
     # Hash index: the hashes and the chain of a bucket.
+    "hash_buckets_cy_matching",
+    "hash_buckets_cy_home_bucket",
+    "hash_buckets_cy_spilled_bucket",
     "HashIndex_find",
+    "HashIndex_walk",
     "HashIndex__holds",
     "HashIndex__take_class",
     "HashIndex__class_versions",
@@ -26,31 +30,58 @@ READERS = (
     "HashIndex__prefetch_home",
     "HashIndex__prefetch_record",
     # B-tree: counts, heads and hints of a node, on the way down and in the leaf.
+    "btree_node_blob_data",
+    "btree_node_child_of",
+    "btree_node_separator_of",
+    "btree_node_hint_of",
+    "btree_node_is_in_range",
+    "btree_node_line_of",
+    "btree_node_bound_in_line",
+    "btree_node_upper_bound",
+    "btree_node_leaf_bound",
+    "btree_node_candidate",
+    "btree_inner_cy__is_below",
+    "btree_inner_cy_route",
+    "btree_inner_cy_route_tie",
+    "btree_leaf_cy_find_slot",
+    "btree_leaf_cy_seek_slot",
+    "btree_reader_cy__go_down",
+    "btree_walk_cy__begin",
+    "btree_walk_cy__enter",
+    "btree_walk_cy__look_ahead",
+    "btree_walk_cy__seek",
+    "btree_walk_cy__next_leaf",
+    "btree_walk_cy__copy_leaf",
+    "btree_walk_cy__walk_once",
+    "btree_walk_cy_walk_tree",
     "BTreeReader_find",
     "BTreeReader__find_once",
     "BTreeReader__find_leaf",
     "BTreeReader__find_leaves",
     "BTreeReader__find_group",
     "BTreeReader__enter_root",
+    "BTreeReader__hold",
     "BTreeReader_hold_many",
-    "btree_walk_cy_walk_tree",
     # Where a key was found last: several readers write it at once and leave a mixture, which its reader does not mind.
     "BTreeReader_recall",
     "BTreeReader_remember",
 )
+# C functions of the declarations above.
+C_READERS = ("fk_count_at_most", "fk_matching_ten")
 ATTRIBUTE = '__attribute__((no_sanitize("thread")))'
 
 
 def declaration(name: str) -> re.Pattern[str]:
     """Where a translated module declares or defines the function that Cython calls `__pyx_f_...name`."""
-    return re.compile(rf"^(?=static [^;{{}}=\n]*\b__pyx_f_\w*{name}\()", re.MULTILINE)
+    prefix = "" if name in C_READERS else r"__pyx_f_\w*"
+    return re.compile(rf"^\s*(?=static [^;{{}}=\n]*\b{prefix}{name}\()", re.MULTILINE)
 
 
 def without_sanitizer(source: Path) -> Path:
     """A copy of a translated module in which its readers are marked, or itself when it has none."""
     text = source.read_text("utf-8")
     marked = text
-    for name in READERS:
+    for name in (*READERS, *C_READERS):
         marked = declaration(name).sub(f"{ATTRIBUTE} ", marked)
     if marked == text:
         return source

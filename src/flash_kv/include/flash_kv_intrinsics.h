@@ -32,6 +32,23 @@ static inline uint64_t fk_load_fenced64(const uint64_t *p) { return __atomic_loa
 #else
 static inline uint64_t fk_load_fenced64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 #endif
+/* `count` words under a version, of which readers load single ones while they change. */
+#if defined(__SANITIZE_THREAD__)
+static inline void fk_move_words(uint64_t *to, const uint64_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t k = to < from ? i : count - 1 - i;
+        fk_store64(to + k, from[k]);
+    }
+}
+static inline void fk_clear_words(uint64_t *p, size_t count)
+{
+    for (size_t i = 0; i < count; i++) fk_store64(p + i, 0);
+}
+#else
+static inline void fk_move_words(uint64_t *to, const uint64_t *from, size_t count) { memmove(to, from, count * 8); }
+static inline void fk_clear_words(uint64_t *p, size_t count) { memset(p, 0, count * 8); }
+#endif
 /* The empty asm keeps GCC from dropping calls of functions that do nothing but prefetch. */
 static inline void fk_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
 static inline uint64_t fk_bswap64(uint64_t v) { return __builtin_bswap64(v); }

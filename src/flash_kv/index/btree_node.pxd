@@ -19,8 +19,8 @@
 # without looking at `count`. `base` and `shift` stretch the heads of the node over the range of a hint.
 # The value is an entry in a leaf, and child | separator blob << 32 in an inner node: the child on the separator's right.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove
-from flash_kv.intrinsics cimport byte_swap64, fence_release, store_release64, unlikely
+from libc.string cimport memcmp, memcpy
+from flash_kv.intrinsics cimport byte_swap64, fence_release, move_words, store_release64, unlikely
 from flash_kv.log.table_cy cimport Key
 
 cdef extern from *:
@@ -73,6 +73,7 @@ cdef enum:
     BLOB_UNIT = 16
     HEIGHT_MAX = 16
     SKIP_MAX = 65535
+    SLOT_WORDS = 2
     TAG_BITS = 16
     TAG_MASK = 65535
 
@@ -313,16 +314,18 @@ cdef inline void stretch_hints(Node* node, bint is_below) noexcept nogil:
 cdef inline void fill_node(Node* node, const Slot* slots, uint32_t count) noexcept nogil:
     """Make these the slots of the node, all of them."""
     cdef uint32_t i
-    memmove(node.slots, slots, count * sizeof(Slot))
+    move_words(<uint64_t*>node.slots, <const uint64_t*>slots, count * SLOT_WORDS)
     node.count = <uint16_t>count
     for i in range(count, <uint32_t>NODE_SLOTS):
         node.slots[i].head = HEAD_MAX
     stretch_hints(node, False)
 
 cdef inline void insert_slot(Node* node, uint32_t slot, uint64_t head, uint64_t value) noexcept nogil:
-    memmove(&node.slots[slot + 1], &node.slots[slot], (node.count - slot) * sizeof(Slot))
+    move_words(
+        <uint64_t*>&node.slots[slot + 1], <const uint64_t*>&node.slots[slot], (node.count - slot) * SLOT_WORDS
+    )
     node.slots[slot].head = head
-    node.slots[slot].value = value
+    store_release64(&node.slots[slot].value, value)
     node.count += 1
     if unlikely(node.count == 1 or not is_in_range(node, head)):
         # Keys that arrive in descending order must not do this every time.
@@ -332,6 +335,8 @@ cdef inline void insert_slot(Node* node, uint32_t slot, uint64_t head, uint64_t 
 
 cdef inline void remove_slot(Node* node, uint32_t slot) noexcept nogil:
     node.count -= 1
-    memmove(&node.slots[slot], &node.slots[slot + 1], (node.count - slot) * sizeof(Slot))
+    move_words(
+        <uint64_t*>&node.slots[slot], <const uint64_t*>&node.slots[slot + 1], (node.count - slot) * SLOT_WORDS
+    )
     node.slots[node.count].head = HEAD_MAX
     refresh_hints(node, slot)

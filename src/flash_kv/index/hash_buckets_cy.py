@@ -16,7 +16,7 @@ from cython.cimports.flash_kv.index.hash_buckets_cy import (
     spilled_bucket,
 )
 from cython.cimports.flash_kv.index.index_cy import Index
-from cython.cimports.flash_kv.intrinsics import store_release64
+from cython.cimports.flash_kv.intrinsics import clear_words, store_release64
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 
@@ -52,7 +52,7 @@ class HashBuckets(Index):
             for i in range(BUCKET_ENTRIES):
                 if bucket.entries[i] == 0:
                     bucket.hashes[i] = hash
-                    bucket.entries[i] = entry
+                    store_release64(cython.address(bucket.entries[i]), entry)
                     return
             if bucket.overflow == 0:
                 number = self._take_spill()
@@ -70,7 +70,7 @@ class HashBuckets(Index):
             number = cython.cast(uint32_t, self.spill.used // BUCKET_BYTES)
             self.spill.used += BUCKET_BYTES
             bucket = cython.cast(cython.pointer(Bucket), self.spill.data) + number
-        memset(bucket, 0, BUCKET_BYTES)
+        clear_words(cython.cast(cython.pointer(uint64_t), bucket), BUCKET_BYTES // 8)
         return number
 
     def _tidy(self, home):
@@ -102,8 +102,8 @@ class HashBuckets(Index):
                 if target == last:
                     return
                 target.hashes[i] = last.hashes[j]
-                target.entries[i] = last.entries[j]
-                last.entries[j] = 0
+                store_release64(cython.address(target.entries[i]), last.entries[j])
+                store_release64(cython.address(last.entries[j]), 0)
             number = before.overflow
             before.overflow = 0
             last.overflow = self.free_spill
@@ -133,13 +133,13 @@ class HashBuckets(Index):
         if self.spill.reserve((self._chain_length(source) + 1) * BUCKET_BYTES) != 0:
             return
         self.primary.used += BUCKET_BYTES
-        memset(target, 0, BUCKET_BYTES)
+        clear_words(cython.cast(cython.pointer(uint64_t), target), BUCKET_BYTES // 8)
         begin_write(source)
         while bucket != cython.NULL:
             for i in range(BUCKET_ENTRIES):
                 if bucket.entries[i] != 0 and bucket.hashes[i] & bit:
                     self._place(target, bucket.hashes[i], bucket.entries[i])
-                    bucket.entries[i] = 0
+                    store_release64(cython.address(bucket.entries[i]), 0)
             bucket = spilled_bucket(self, bucket.overflow)
         self._tidy(source)
         self.level_bit = bit
@@ -165,7 +165,7 @@ class HashBuckets(Index):
             for i in range(BUCKET_ENTRIES):
                 if bucket.entries[i] != 0:
                     self._place(target, bucket.hashes[i], bucket.entries[i])
-                    bucket.entries[i] = 0
+                    store_release64(cython.address(bucket.entries[i]), 0)
             bucket = spilled_bucket(self, bucket.overflow)
         self._tidy(source)
         end_write(target)

@@ -200,7 +200,7 @@ class HashIndex(HashBuckets):
         home = home_bucket(self, key.hash, self.buckets)
         old = slot.bucket.entries[slot.index]
         begin_write(home)
-        slot.bucket.entries[slot.index] = 0
+        store_release64(cython.address(slot.bucket.entries[slot.index]), 0)
         if home.overflow != 0:
             self._tidy(home)
         end_write(home)
