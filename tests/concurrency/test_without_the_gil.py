@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable
 
 import pytest
 
-from flash_kv import DB
+from flash_kv import DB, BatchStateError
 from support.threads import repeat_together
 
 OpenDB = Callable[..., DB]
@@ -64,3 +65,27 @@ def test_everything_without_the_gil_meets(open_db: OpenDB, rng: random.Random, d
     content = dict(db.items())
     db.close()
     assert dict(open_db(load_threads=2).items()) == content
+
+
+def test_a_batch_that_another_thread_ends_beside_a_long_put_is_left_alone_and_not_used_again(
+    open_db: OpenDB,
+) -> None:
+    db = open_db()
+    value = bytes(64 * 1024**2)
+    batch = db.batch()
+    batch.put(b"small", b"1")
+    adding = threading.Thread(target=lambda: batch.put(b"large", value))
+    adding.start()
+    while True:
+        try:
+            batch.get(b"small")
+        except BatchStateError:
+            break  # the value is being copied
+        if not adding.is_alive():
+            break  # it was, too fast to be seen
+    batch.discard()
+    with db.batch() as other:
+        other.put(b"other", b"2")
+        assert len(other) == 1
+    adding.join()
+    assert dict(db.items()) == {b"other": b"2"}

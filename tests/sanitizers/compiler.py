@@ -32,6 +32,8 @@ READERS = (
     # B-tree: counts, heads and hints of a node, on the way down and in the leaf.
     "btree_node_blob_data",
     "btree_node_child_of",
+    "btree_node_prefetch_child",
+    "btree_node_prefetch_lines",
     "btree_node_separator_of",
     "btree_node_hint_of",
     "btree_node_is_in_range",

@@ -26,6 +26,7 @@ from flash_kv import (
     StoreNotFoundError,
 )
 from support.stores import store_files
+from support.waiting import wait_until
 
 OpenDB = Callable[..., DB]
 pytestmark = pytest.mark.usefixtures("real_syncs")
@@ -274,10 +275,48 @@ def test_store_that_is_dropped_warns_and_is_closed(
     reference = weakref.ref(db)
     with pytest.warns(ResourceWarning, match="was not closed"):
         del db
-        # The background thread holds the store for moments.
-        while reference() is not None:
-            gc.collect()
+        # The background thread holds the store for moments; then the warning does.
+        wait_until(lambda: (found := reference()) is not None and found._is_let_go)
     assert dict(open_db().items()) == {b"a": b"1"}
+
+
+def test_store_that_is_dropped_is_gone_without_the_collector_of_cycles(
+    open_db: OpenDB, tmp_path: Path, index: str, io: str
+) -> None:
+    db = flash_kv.open(tmp_path / "db", index=index, io=io)  # type: ignore[arg-type]
+    db.put_many((b"%d" % number, bytes(100)) for number in range(1000))
+    list(db.items())
+    with db.snapshot():
+        db[b"1"] = b"1"
+    db.compact()
+    db.close()
+    reference = weakref.ref(db)
+    gc.disable()
+    try:
+        del db
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_store_in_a_cycle_of_references_is_closed_by_the_collector(
+    open_db: OpenDB, tmp_path: Path, index: str, io: str
+) -> None:
+    class Holder:
+        def __init__(self, db: DB) -> None:
+            self.db = db
+            self.itself = self
+
+    holder = Holder(flash_kv.open(tmp_path / "db", index=index, io=io))  # type: ignore[arg-type]
+    holder.db[b"a"] = b"1"
+    segments = holder.db._segments
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del holder
+        # The background thread holds the store for moments.
+        wait_until(lambda: gc.collect() >= 0 and segments._is_let_go)
+    db = open_db()
+    assert db.stats().recovery.was_clean
+    assert dict(db.items()) == {b"a": b"1"}
 
 
 def test_store_can_be_weakly_referenced(open_db: OpenDB) -> None:

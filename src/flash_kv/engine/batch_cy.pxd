@@ -29,4 +29,4 @@ cdef class BatchWrites:
     cdef BatchBuffer buffer               # None once the batch has ended
     cdef object state
 
-    cdef int require_open(self) except -1
+    cdef BatchBuffer opened(self)

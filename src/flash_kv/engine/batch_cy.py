@@ -192,10 +192,11 @@ class BatchWrites:
     def __cinit__(self, *args, **kwargs):
         self.state = "not begun"
 
-    def require_open(self):
+    def opened(self):
+        """What has been gathered, for a caller who keeps it alive: another thread may end the batch meanwhile."""
         if unlikely(self.buffer is None):
             raise BatchStateError(self.state)
-        return 0
+        return self.buffer
 
     def _begin(self, buffer: BatchBuffer) -> None:
         """Gather writes in this empty buffer."""
@@ -204,8 +205,7 @@ class BatchWrites:
 
     def _open_buffer(self) -> BatchBuffer:
         """What has been gathered. BatchStateError when the batch has ended."""
-        self.require_open()
-        return self.buffer
+        return self.opened()
 
     def _end(self, state: str) -> BatchBuffer:
         """The buffer, which is the caller's from now on; the batch is "committed" or "discarded"."""
@@ -220,35 +220,35 @@ class BatchWrites:
 
     def put(self, key, value) -> None:
         """Store `value` under `key` when the batch commits."""
-        self.require_open()
-        self.buffer.add_put(key, value)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_put(key, value)
 
     def __setitem__(self, key, value):
-        self.require_open()
-        self.buffer.add_put(key, value)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_put(key, value)
 
     def delete(self, key) -> None:
         """Delete `key`, if it is there, when the batch commits."""
-        self.require_open()
-        self.buffer.add_delete(key)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_delete(key)
 
     def __delitem__(self, key):
-        self.require_open()
-        self.buffer.add_delete(key)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_delete(key)
 
     def put_many(self, pairs) -> None:
         """Add a put for each pair, or for each item of a mapping."""
-        self.require_open()
+        buffer: BatchBuffer = self.opened()
         for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
-            self.require_open()
-            self.buffer.add_put(key, value)
+            buffer = self.opened()
+            buffer.add_put(key, value)
 
     def delete_many(self, keys) -> None:
         """Add a delete for each key."""
-        self.require_open()
+        buffer: BatchBuffer = self.opened()
         for key in keys:
-            self.require_open()
-            self.buffer.add_delete(key)
+            buffer = self.opened()
+            buffer.add_delete(key)
 
     def __len__(self):
         """The number of puts and deletes so far."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flash_kv.engine import move_cy
+from flash_kv.engine.part import Part
 from flash_kv.engine.reports import CompactionProgress, CompactionReport
 from flash_kv.errors import CorruptionError, StoreFullError, storage_error
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
@@ -159,11 +160,11 @@ def _holding_back_tombstones(found: list[Candidate], floor: int, ratio: float) -
     return [one for one in found if one.has_dead_values][:1]
 
 
-class Compactor:
+class Compactor(Part):
     """The compactions of one store: one at a time."""
 
     def __init__(self, db: DB) -> None:
-        self._db = db
+        super().__init__(db)
         # One compaction at a time; taken before the space lock, never inside it. Reentrant only so that it knows its
         # owner: a thread that has it is refused by `require_outside`.
         self.lock = threading.RLock()
@@ -179,12 +180,12 @@ class Compactor:
     def predict(self) -> CompactionReport:
         """What `run_all` would do."""
         found = [
-            one for one in candidates_once_sealed(self._db) if one.segment.segment_id not in self.damaged
+            one for one in candidates_once_sealed(self.store) if one.segment.segment_id not in self.damaged
         ]
         chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
         before = sum(one.used for one in chosen)
         kept = sum(one.live_bytes for one in chosen)
-        jobs = group(chosen, self._db.options.segment_bytes_max)
+        jobs = group(chosen, self.store.options.segment_bytes_max)
         after = kept + SEGMENT_HEADER_SIZE * sum(any(one.live_bytes for one in job) for job in jobs)
         return CompactionReport(
             is_dry_run=True,
@@ -216,25 +217,25 @@ class Compactor:
     def run_all(self, progress: Progress | None) -> CompactionReport:
         """Compact every sealed segment that has something to give back."""
         with self.lock:
-            self._db.check_open()
-            found = candidates(self._db)
+            self.store.check_open()
+            found = candidates(self.store)
             chosen = [one for one in found if one.dead_bytes or one.tombstone_bytes]
             return self._run(chosen, progress, None)
 
     def run_policy(self) -> CompactionReport | None:
         """One round of the background compaction; None when there was nothing to do."""
         with self.lock:
-            chosen = choose_by_policy(self._db)
+            chosen = choose_by_policy(self.store)
             if not chosen:
                 return None
-            return self._run(chosen, None, self._db.options.compaction_rate_bytes_per_s)
+            return self._run(chosen, None, self.store.options.compaction_rate_bytes_per_s)
 
     def _run(self, chosen: list[Candidate], progress: Progress | None, rate: int | None) -> CompactionReport:
-        run = Run(self._db, chosen, progress, rate)
+        run = Run(self.store, chosen, progress, rate)
         started = time.monotonic()
         is_cancelled = False
         # Outputs of a compaction that was interrupted: the index points into them, so they come first.
-        segments = self._db._segments
+        segments = self.store._segments
         left = list(segments.unlisted.values())
         if left:
             segments.install(segments.adopt(left), [])
@@ -244,7 +245,7 @@ class Compactor:
         numbers = [one.segment.segment_id for one in chosen]
         try:
             segments.put_off_hints(numbers)
-            self._run_jobs(run, group(chosen, self._db.options.segment_bytes_max))
+            self._run_jobs(run, group(chosen, self.store.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
@@ -270,12 +271,12 @@ class Compactor:
             for job in waiting:
                 if self._fits(job):
                     run.job(job)
-                    self._db._segments.release_retired()
+                    self.store._segments.release_retired()
                 else:
                     postponed.append(job)
             if len(postponed) == len(waiting) and all(len(job) == 1 for job in waiting):
                 if not run.has_gained:
-                    raise StoreFullError(self._db.path, "compaction")
+                    raise StoreFullError(self.store.path, "compaction")
                 return
             # Those without a dead record last: they give nothing back before the others are done.
             waiting = sorted(
@@ -288,11 +289,11 @@ class Compactor:
         wanted = bytes_to_move(job)
         if wanted == 0:
             return True
-        segments = self._db._segments
+        segments = self.store._segments
         with segments.space_lock:
             listed = len(segments.entries)
             held = segments.reserve.held_bytes()
-        free = segments.system.free_bytes(self._db.path) + held
+        free = segments.system.free_bytes(self.store.path) + held
         return wanted + OVERHEAD_BYTES + listed * MANIFEST_ENTRY_BYTES <= free
 
 

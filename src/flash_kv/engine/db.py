@@ -246,6 +246,8 @@ class DB(DictMethods):
         # A signal's exception would end here unseen, and leave the store half closed.
         with SignalsHeld():
             if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
+                for part in (self._syncs, self._compactor, self._segments):
+                    part.belong_to(self)
                 try:
                     warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
                 finally:

@@ -16,6 +16,7 @@ import errno
 import threading
 from typing import TYPE_CHECKING
 
+from flash_kv.engine.part import Part
 from flash_kv.engine.sync_gate_cy import SyncGate
 from flash_kv.errors import PoisonedError
 from flash_kv.io.system import System
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class SyncKeeper:
+class SyncKeeper(Part):
     """The syncs of one store."""
 
     def __init__(self, db: DB, sync_lock: threading.RLock) -> None:
-        self._db = db
+        super().__init__(db)
         # Held while descriptors are synced: sealing takes it to close one.
         self._sync_lock = sync_lock
         self._gate = SyncGate(0)
@@ -54,27 +55,27 @@ class SyncKeeper:
                 if self._gate.wait_for(lsn, self._sync_once, is_inside):
                     return
             except OSError as error:
-                self._db._poison(error)
+                self.store._poison(error)
         elif self._gate.synced_lsn >= lsn:
             return
-        raise PoisonedError(self._db.path, self.cause or OSError(errno.EIO, "a sync failed"))
+        raise PoisonedError(self.store.path, self.cause or OSError(errno.EIO, "a sync failed"))
 
     def _sync_once(self) -> int:
         """Sync every unsealed segment; the LSN up to which all is durable then."""
         with self._sync_lock:
-            return self._sync_unsealed(self._db._system)
+            return self._sync_unsealed(self.store._system)
 
     def _sync_unsealed(self, system: System) -> int:
         """Requires: sync lock held."""
-        target: int = self._db._log_end()[4]
+        target: int = self.store._log_end()[4]
         started = system.monotonic_s()
         # Sealed ones are durable. Listed after the target was read, so none with a record up to it is missed.
-        for segment in list(self._db._segments.unsealed.values()):
+        for segment in list(self.store._segments.unsealed.values()):
             if segment.sealed_bytes is None:
-                segment.sync(self._db._segment_counts(segment.segment_id)["used"])
+                segment.sync(self.store._segment_counts(segment.segment_id)["used"])
         self.sync_duration_s += system.monotonic_s() - started
         self.syncs += 1
-        self._db._mark_synced(target)
+        self.store._mark_synced(target)
         return target
 
     def poison(self, cause: OSError) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flash_kv.engine.part import Part
 from flash_kv.engine.reserve import Reserve
 from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, storage_error
 from flash_kv.io.mapping_cy import Mapping
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class SegmentList:
+class SegmentList(Part):
     """All segments of one store and their manifest."""
 
     def __init__(
         self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB
     ) -> None:
+        super().__init__(store)
         self.system = system
         self.directory = directory
         self.options = options
-        self.store = store
         self.reserve = Reserve(system, directory, options.reserve_bytes)
         self.store_id = manifest.store_id
         self.hash_key = manifest.hash_key

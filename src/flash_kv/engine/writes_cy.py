@@ -6,6 +6,7 @@ it, makes room and tries again. Whatever is raised, the store is unchanged.
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.cpython.ref import Py_REFCNT
 from cython.cimports.flash_kv.engine.arguments_cy import (
     Borrowed,
     begin_key,
@@ -292,8 +293,9 @@ class Writes(Reads):
         return BatchBuffer() if buffer is None else buffer
 
     def _give_back(self, buffer: BatchBuffer) -> None:
-        """A batch has ended and nothing uses its buffer any more. One that failed need not be given back."""
-        if buffer.capacity <= KEPT_BYTES and buffer.array_size <= KEPT_RECORDS and not buffer.is_busy:
+        """A batch has ended; one that failed need not be given back. What another thread is still at is not kept."""
+        is_mine: cython.bint = Py_REFCNT(buffer) == 1 and not buffer.is_busy
+        if is_mine and buffer.capacity <= KEPT_BYTES and buffer.array_size <= KEPT_RECORDS:
             buffer.forget()
             self.spare_buffer = buffer
 

@@ -41,6 +41,7 @@ from cython.cimports.flash_kv.index.btree_node import (
     leaf_head,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
+from cython.cimports.flash_kv.intrinsics import load_fenced64
 from cython.cimports.flash_kv.log.format import RecordHeader
 from cython.cimports.flash_kv.log.table_cy import (
     MATCH_NO,
@@ -75,7 +76,7 @@ def find_slot(log, leaf, key, head, slot):
     match: MatchResult
     slot[0] = bound
     while at > 0:
-        match = match_key(log, leaf.slots[at - 1].value, key)
+        match = match_key(log, load_fenced64(cython.address(leaf.slots[at - 1].value)), key)
         if match == MATCH_YES:
             slot[0] = at - 1
             return SEEK_FOUND
@@ -89,6 +90,7 @@ def seek_slot(log, leaf, key, head, slot):
     bound: uint32_t
     low: uint32_t
     middle: uint32_t
+    entry: uint64_t
     order: cython.int = 0
     result: SeekResult = find_slot(log, leaf, key, head, slot)
     bound = slot[0]
@@ -99,10 +101,11 @@ def seek_slot(log, leaf, key, head, slot):
         low -= 1
     # One miss for all of them and not one after another.
     for middle in range(low, bound):
-        prefetch_record(log, leaf.slots[middle].value)
+        prefetch_record(log, load_fenced64(cython.address(leaf.slots[middle].value)))
     while low < bound:
         middle = (low + bound) // 2
-        if compare_key(log, leaf.slots[middle].value, key, cython.address(order)) != MATCH_YES:
+        entry = load_fenced64(cython.address(leaf.slots[middle].value))
+        if compare_key(log, entry, key, cython.address(order)) != MATCH_YES:
             return SEEK_FAILED
         if order < 0:
             bound = middle
