@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import tracemalloc
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 import flash_kv
 from flash_kv import DB, ClosedError
+from support.waiting import wait_until
 
 OpenDB = Callable[..., DB]
 WAYS: dict[str, Callable[[DB], Iterator[object]]] = {
@@ -125,12 +125,11 @@ def test_store_and_what_reads_it_may_be_collected_together(tmp_path: Path, index
     holder.parts = [db, iter(db), db.snapshot(), iter(db.snapshot().items()), db.batch(), db.items()]
     holder.itself = holder
     next(holder.parts[1])
-    reference = weakref.ref(db)
+    segments = db._segments
     with pytest.warns(ResourceWarning, match="was not closed"):
         del db, holder
         # The background thread holds the store for moments.
-        while reference() is not None:
-            gc.collect()
+        wait_until(lambda: gc.collect() >= 0 and segments._is_let_go)
 
 
 def test_iterator_outlives_the_name_of_its_store(open_db: OpenDB) -> None:

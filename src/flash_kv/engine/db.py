@@ -243,9 +243,11 @@ class DB(DictMethods):
         self.close()
 
     def __del__(self) -> None:
+        if not hasattr(self, "_recovery") or self._is_let_go:
+            return
         # A signal's exception would end here unseen, and leave the store half closed.
         with SignalsHeld():
-            if hasattr(self, "_recovery") and not self._is_let_go and not self._has_forked():
+            if not self._has_forked():
                 for part in (self._syncs, self._compactor, self._segments):
                     part.belong_to(self)
                 try:

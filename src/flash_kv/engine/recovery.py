@@ -54,11 +54,18 @@ THREADS_FROM_BYTES = 4 * 1024**2
 Result = TypeVar("Result")
 
 
+def _threads_for(segments: list[Segment], options: Options) -> int:
+    if options.load_threads:
+        return options.load_threads
+    if sum(segment.readable_bytes for segment in segments) < THREADS_FROM_BYTES:
+        return 1
+    return min(os.cpu_count() or 1, LOAD_THREADS_MAX)
+
+
 def in_threads(work: Callable[[Segment], Result], segments: list[Segment], options: Options) -> list[Result]:
     """`work` on each segment; the compiled part of it runs without the GIL."""
-    threads = options.load_threads or min(os.cpu_count() or 1, LOAD_THREADS_MAX)
-    size = sum(segment.readable_bytes for segment in segments)
-    if threads == 1 or len(segments) < 2 or (options.load_threads == 0 and size < THREADS_FROM_BYTES):
+    threads = min(_threads_for(segments, options), len(segments))
+    if threads < 2:
         return [work(segment) for segment in segments]
     results: list[Result | None] = [None] * len(segments)
     errors: list[BaseException] = []
@@ -76,7 +83,7 @@ def in_threads(work: Callable[[Segment], Result], segments: list[Segment], optio
                 is_over.set()
 
     try:
-        _run_in_threads(run, min(threads, len(segments)), is_over)
+        _run_in_threads(run, threads, is_over)
         if errors:
             raise errors[0]
     finally:

@@ -1,7 +1,7 @@
 """Where compiled modules get memory from: `malloc`, `calloc` and `realloc` of the C library, which tests can make fail.
 
-What comes from here is given back by the C library's `free`. Between two allocations nothing of this runs, and an
-allocation pays one call and one comparison more.
+What these give is given back by the C library's `free`, what `map_pages` gives by `unmap_pages`. Between two
+allocations nothing of this runs, and an allocation pays one call and one comparison more.
 
 Requires: `refuse_allocation` while other threads allocate counts theirs too.
 """
@@ -10,6 +10,15 @@ import cython
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.libc import stdlib
 from cython.cimports.libc.stdint import uint64_t
+from cython.cimports.posix.mman import (
+    MAP_ANONYMOUS,
+    MAP_FAILED,
+    MAP_PRIVATE,
+    PROT_READ,
+    PROT_WRITE,
+    mmap,
+    munmap,
+)
 
 # 0: none is refused. Else the how-many-th from now is.
 _left = cython.declare(uint64_t, 0)
@@ -51,6 +60,19 @@ def realloc(old, size):
     if unlikely(_left != 0) and _is_due():
         return cython.NULL
     return stdlib.realloc(old, size)
+
+
+def map_pages(size):
+    pages: cython.p_void
+    if unlikely(_left != 0) and _is_due():
+        return cython.NULL
+    pages = mmap(cython.NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    return cython.NULL if pages == MAP_FAILED else pages
+
+
+def unmap_pages(pages, size):
+    if pages != cython.NULL:
+        munmap(pages, size)
 
 
 def refuse_allocation(nth: int, is_for_good: bool = False) -> None:

@@ -24,6 +24,10 @@ HELD = tuple(
     if hasattr(signal, name)
 )
 
+# Without making an enumeration's member of each answer, which took most of the time.
+_get_handler = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+
 
 class SignalsHeld:
     """A context manager: signals that come inside are handled at its end."""
@@ -41,11 +45,11 @@ class SignalsHeld:
             return
         try:
             for number in HELD:
-                handler = signal.getsignal(number)
+                handler = _get_handler(number)
                 # The default ones end the process or do nothing: neither leaves a step half done behind.
                 if callable(handler):
                     self._replaced.append((number, handler))
-                    signal.signal(number, self._remember)
+                    _set_handler(number, self._remember)
         except ValueError:
             # A main thread that is not the main interpreter's: it runs no handlers either.
             self._replaced.clear()
@@ -67,4 +71,4 @@ class SignalsHeld:
 
     def _put_back(self) -> None:
         for number, handler in self._replaced:
-            signal.signal(number, handler)
+            _set_handler(number, handler)

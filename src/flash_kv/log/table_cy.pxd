@@ -102,6 +102,7 @@ cdef inline void unpin(TableState* table, uint64_t position) noexcept nogil:
 
 cdef class SegmentTable:
     cdef TableState state
+    cdef uint64_t blocks_used             # the highest there is, and one
     cdef object owners                    # segment id -> what keeps the mapping or descriptor alive
 
     cdef SegmentRef* add(self, uint64_t segment_id) except NULL

@@ -12,7 +12,7 @@ Invariant: slots change under the GIL; a slot is cleared only when no pin and no
 
 import cython
 from cython.cimports.flash_kv.intrinsics import load_acquire64
-from cython.cimports.flash_kv.io.memory_cy import calloc, realloc
+from cython.cimports.flash_kv.io.memory_cy import map_pages, realloc, unmap_pages
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
@@ -60,7 +60,7 @@ class SegmentTable:
     def __cinit__(self, is_mapped: bool):
         self.state.blocks = cython.cast(
             cython.pointer(cython.pointer(SegmentRef)),
-            calloc(TABLE_BLOCKS, cython.sizeof(cython.pointer(SegmentRef))),
+            map_pages(TABLE_BLOCKS * cython.sizeof(cython.pointer(SegmentRef))),
         )
         if self.state.blocks == cython.NULL:
             raise MemoryError("no memory for the segment table")
@@ -68,11 +68,11 @@ class SegmentTable:
         self.owners = {}
 
     def __dealloc__(self):
-        i: cython.int
+        i: uint64_t
         if self.state.blocks != cython.NULL:
-            for i in range(TABLE_BLOCKS):
-                free(self.state.blocks[i])
-            free(self.state.blocks)
+            for i in range(self.blocks_used):
+                unmap_pages(self.state.blocks[i], TABLE_BLOCK_SIZE * cython.sizeof(SegmentRef))
+            unmap_pages(self.state.blocks, TABLE_BLOCKS * cython.sizeof(cython.pointer(SegmentRef)))
 
     def add(self, segment_id):
         """The slot of a new segment, zeroed."""
@@ -80,11 +80,12 @@ class SegmentTable:
         slot: cython.pointer(SegmentRef)
         if block == cython.NULL:
             block = cython.cast(
-                cython.pointer(SegmentRef), calloc(TABLE_BLOCK_SIZE, cython.sizeof(SegmentRef))
+                cython.pointer(SegmentRef), map_pages(TABLE_BLOCK_SIZE * cython.sizeof(SegmentRef))
             )
             if block == cython.NULL:
                 raise MemoryError("no memory for the segment table")
             self.state.blocks[segment_id >> TABLE_BLOCK_BITS] = block
+            self.blocks_used = max(self.blocks_used, (segment_id >> TABLE_BLOCK_BITS) + 1)
         slot = cython.address(block[segment_id & (TABLE_BLOCK_SIZE - 1)])
         memset(slot, 0, cython.sizeof(SegmentRef))
         return slot

@@ -32,7 +32,7 @@ STORE = "db"
 # How much of what was not synced a power cut leaves.
 NEWEST = (0.0, 0.1, 0.5, 0.8, 0.95)
 # One of so many states is also opened for writing, closed and opened once more.
-REOPEN_EVERY = 4
+REOPEN_EVERY = 16
 
 SystemMaker = Callable[..., CrashSystem]
 
