@@ -41,7 +41,7 @@ class Child:
                 del self._received[: _LENGTH.size + size]
                 yield message
             if not select.select([self.reading], [], [], self.timeout_s)[0]:
-                self.kill()
+                self._abort()
                 raise AssertionError(f"process {self.pid} did nothing for {self.timeout_s} s")
             piece = os.read(self.reading, 1 << 16)
             if not piece:
@@ -52,6 +52,13 @@ class Child:
         """End it at once, as `kill -9` does."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+    def _abort(self) -> None:
+        """End it in a way that has faulthandler, which it has from pytest, say where its threads are."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGABRT)
+        time.sleep(1)
+        self.kill()
 
     def wait(self) -> int:
         """Its exit status, negative for a signal; it has to end by itself in time."""
