@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from flash_kv.engine import compaction
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.log.manifest import read_manifest
 from flash_kv.log.records import HEADER_SIZE, SEGMENT_HEADER_SIZE
-from support.processes import Report, run_forked
+from support.processes import Report, killed, run_forked
 from support.stores import settle
 from support.workload import UNSYNCED, content, open_files_in, open_with
 
@@ -36,16 +35,6 @@ def open_small(tmp_path: Path, index: str, io: str) -> OpenSmall:
         return open_with(tmp_path / "db", **{"index": index, "io": io, **options})
 
     return open_one
-
-
-def killed(body: Callable[[], object]) -> None:
-    """Run `body` in a child that is killed at its end."""
-
-    def then_die(report: Report) -> None:
-        body()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert run_forked(then_die)[1] == -signal.SIGKILL
 
 
 def fill_segment(db: DB, prefix: str) -> None:

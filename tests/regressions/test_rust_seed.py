@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from flash_kv import (
 from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.io.system import REAL
 from flash_kv.log.records import HEADER_SIZE, SEGMENT_HEADER_SIZE
-from support.processes import Report, run_forked
+from support.processes import Report, killed, run_forked
 from support.stores import disk_bytes
 from support.workload import UNSYNCED, content, open_with
 
@@ -49,16 +48,6 @@ def open_small(tmp_path: Path, index: str, io: str) -> OpenSmall:
         return open_with(tmp_path / "db", **{"index": index, "io": io, **options})
 
     return open_one
-
-
-def killed(body: Callable[[], object]) -> None:
-    """Run `body` in a child that is killed at its end."""
-
-    def then_die(report: Report) -> None:
-        body()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert run_forked(then_die)[1] == -signal.SIGKILL
 
 
 # The bug: a last record under 11 bytes is dropped at open: a deleted short key is back after a clean close.

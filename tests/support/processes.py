@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from flash_kv import DB
+
 # A hang is a failure, a busy machine is not.
 DEADLINE_S = 60.0
 _LENGTH = struct.Struct("<I")
@@ -128,3 +130,14 @@ def run_forked(body: Callable[[Report], None], timeout_s: float = DEADLINE_S) ->
     """All messages and the exit status of a child that ends by itself, or by a kill it brings upon itself."""
     with forked(body, timeout_s) as child:
         return list(child.messages()), child.wait()
+
+
+def killed(body: Callable[[], object]) -> None:
+    """Run `body` in a child that is killed at its end, before a store that it lets go could be closed."""
+
+    def then_die(report: Report) -> None:
+        DB.__del__ = lambda self: None  # type: ignore[method-assign]
+        body()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_forked(then_die)[1] == -signal.SIGKILL
