@@ -34,7 +34,7 @@ NEVER_FAIL = {"now_ns", "monotonic_s", "boot_id", "random_bytes", "free_bytes", 
 FAILING = tuple(name for name in OPERATIONS if name not in NEVER_FAIL)
 CODES = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EINTR)
 STEPS = 25
-# A run fails each so-manieth call.
+# Of the calls of a history a run fails one of so many.
 STRIDE = 7
 STORE = "db"
 KILLED = "killed"
