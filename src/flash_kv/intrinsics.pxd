@@ -13,6 +13,7 @@ cdef extern from "flash_kv_intrinsics.h" nogil:
     uint64_t load_fenced64 "fk_load_fenced64"(const uint64_t *p) noexcept
     void move_words "fk_move_words"(uint64_t *to, const uint64_t *source, size_t count) noexcept
     void clear_words "fk_clear_words"(uint64_t *p, size_t count) noexcept
+    int compare_changing "fk_compare_changing"(const void *a, const void *b, size_t count) noexcept
     void fence_release "fk_fence_release"() noexcept
     void fence_acquire "fk_fence_acquire"() noexcept
     void prefetch "fk_prefetch"(const void *p) noexcept

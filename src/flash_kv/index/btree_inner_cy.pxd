@@ -1,11 +1,10 @@
 # Inner nodes of a B-tree: finding the child, and changes. See btree_inner_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
 from flash_kv.index.btree_node cimport (
     BLOB_UNIT, Blob, Node, Path, SEPARATOR_EXACT, Tree, blob_at, blob_data, head_of, separator_of, upper_bound,
 )
 from flash_kv.index.btree_store_cy cimport NodeStore
-from flash_kv.intrinsics cimport load_acquire32, load_acquire64, unlikely
+from flash_kv.intrinsics cimport compare_changing, load_acquire32, load_acquire64, unlikely
 from flash_kv.log.format cimport KEY_SIZE_MAX
 from flash_kv.log.table_cy cimport Key
 
@@ -22,7 +21,7 @@ cdef inline const uint8_t* readable_blob(Tree* tree, uint8_t* blobs, uint32_t re
 
 cdef inline int prefix_order(const uint8_t* prefix, uint32_t size, Key* key) noexcept nogil:
     """Where a key stands towards all strings that begin with the prefix: below, above, or 0 when it is one of them."""
-    cdef int order = memcmp(key.data, prefix, min(size, key.size))
+    cdef int order = compare_changing(key.data, prefix, min(size, key.size))
     if order == 0 and key.size < size:
         return -1
     return order
