@@ -56,6 +56,7 @@ def _use_everything(system: System, directory: Path) -> set[str]:
     system.copy_file(directory / "a", directory / "c")
     system.unlink(directory / "b")
     system.make_directory(directory / "d")
+    assert system.is_directory(directory / "d")
     assert system.list_directory(directory) == ["a", "c", "d"]
     system.remove_directory(directory / "d")
     assert system.file_size(directory / "c") == 5

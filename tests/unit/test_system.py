@@ -240,6 +240,17 @@ def test_names_are_sorted(tmp_path: Path) -> None:
     assert REAL.list_directory(tmp_path) == ["a", "b", "c"]
 
 
+def test_only_a_directory_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert REAL.is_directory(tmp_path)
+    for name in ("file", "file/below", "missing", "loop"):
+        assert not REAL.is_directory(tmp_path / name)
+    with pytest.raises(OSError) as caught:
+        REAL.is_directory(tmp_path / ("x" * 300))
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
 def test_free_bytes_is_about_the_file_system_of_the_path(tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
     assert 0 <= REAL.free_bytes(tmp_path) <= status.f_blocks * status.f_frsize

@@ -137,8 +137,11 @@ class DB(DictMethods):
         return found
 
     def _make_directory(self) -> None:
-        if self._path.is_dir():
-            return
+        try:
+            if self._system.is_directory(self._path):
+                return
+        except OSError as error:
+            raise storage_error(error, path=self._path, operation="open") from error
         if self._options.read_only or not self._options.create:
             raise StoreNotFoundError(self._path)
         try:
@@ -146,10 +149,7 @@ class DB(DictMethods):
             self._system.sync_directory(self._path.parent)
         except FileExistsError:
             # Another process made it first, or it is a file: then listing it says so.
-            if not self._path.is_dir():
-                raise storage_error(
-                    NotADirectoryError(20, "Not a directory"), path=self._path, operation="open"
-                ) from None
+            return
         except OSError as error:
             raise storage_error(error, path=self._path, operation="create") from error
 

@@ -255,7 +255,7 @@ def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
 def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
     """The segment's hint, or None: a hint that is missing, damaged or foreign costs time, never data."""
     system = segments.system
-    path = segments.directory / hint_name(segment.segment_id)
+    path = os.path.join(segments.directory, hint_name(segment.segment_id))
     try:
         fd = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -13,6 +13,7 @@ ever runs there.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -24,9 +25,10 @@ HELD = tuple(
     if hasattr(signal, name)
 )
 
-# Without making an enumeration's member of each answer, which took most of the time.
-_get_handler = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+# What `signal` makes its functions of, without a member of an enumeration for each answer: those took most of the time.
+_functions: Any = sys.modules.get("_signal", signal)
+_get_handler = _functions.getsignal
+_set_handler = _functions.signal
 
 
 class SignalsHeld:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 
 from flash_kv.errors import StrPath
@@ -157,6 +158,15 @@ class System:
     def remove_directory(self, path: StrPath) -> None:
         """OSError (ENOTEMPTY) unless it is empty."""
         os.rmdir(path)
+
+    def is_directory(self, path: StrPath) -> bool:
+        """Whether there is a directory of this name; OSError when that cannot be told."""
+        try:
+            return stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
 
     def list_directory(self, path: StrPath) -> list[str]:
         """The names in the directory, sorted."""

@@ -47,7 +47,7 @@ class Segment:
     """An open segment file."""
 
     system: System
-    path: Path
+    directory: Path
     segment_id: int
     epoch: int
     origin: Origin
@@ -66,6 +66,11 @@ class Segment:
     """The disk has been asked to write what is before."""
     is_zeroed: bool = False
     """Zeros are written, not only blocks allocated, before records are."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.directory / segment_name(self.segment_id)
 
     def grow(self, wanted: int) -> None:
         """Allocate up to at least `wanted` bytes, further where there is room. StoreFullError, StorageError."""
@@ -179,7 +184,9 @@ def create_segment(
         fd = system.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
     except OSError as error:
         raise storage_error(error, path=path, operation="create") from error
-    segment = Segment(system, path, segment_id, epoch, origin, fd, None, capacity, 0, is_zeroed=is_zeroed)
+    segment = Segment(
+        system, directory, segment_id, epoch, origin, fd, None, capacity, 0, is_zeroed=is_zeroed
+    )
     try:
         segment.grow(max(wanted, SEGMENT_HEADER_SIZE))
         try:
@@ -213,7 +220,8 @@ def open_segment(
     io: Literal["mmap", "file"],
 ) -> Segment:
     """An existing segment. CorruptionError: missing, too short, or not the segment the manifest lists."""
-    path = directory / segment_name(segment_id)
+    # Not a Path: to make one takes as long as to open the file.
+    path = os.path.join(directory, segment_name(segment_id))
     flags = os.O_RDWR if is_writable and sealed_bytes is None else os.O_RDONLY
     try:
         fd = system.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -221,7 +229,7 @@ def open_segment(
         raise CorruptionError(path, 0, "the segment is missing: put it back if it is elsewhere") from error
     except OSError as error:
         raise storage_error(error, path=path, operation="open") from error
-    segment = Segment(system, path, segment_id, epoch, origin, fd, None, 0, 0, sealed_bytes)
+    segment = Segment(system, directory, segment_id, epoch, origin, fd, None, 0, 0, sealed_bytes)
     try:
         size = os.fstat(fd).st_size
         segment.allocated = segment.capacity = size

@@ -11,13 +11,15 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from flash_kv.engine.db import DB
 from flash_kv.errors import FlashKVError
 from flash_kv.io.crash import CrashSystem
 from flash_kv.io.disk_image import Image, RandomChooser, write_image
+from flash_kv.io.image_system import ImageSystem
+from flash_kv.io.system import System
+from flash_kv.log.names import MANIFEST
 from flash_kv.options import Options, parse_durability
 from flash_kv.torture.journal import Journal, State, Violation
 from flash_kv.torture.operations import History
@@ -29,6 +31,7 @@ from flash_kv.torture.tally import Tally
 GENERATIONS = 4
 STEPS = 30
 STORE = "db"
+LEFT = "left"
 # How much of what was not synced a power cut leaves.
 NEWEST = (0.0, 0.1, 0.5, 0.8, 0.95)
 # One of so many states is also opened for writing, closed and opened once more.
@@ -60,9 +63,10 @@ class CrashRun(Run):
         self._sound_backups: set[tuple[str, int]] = set()
         self._moments = 0
         self._next_world: tuple[Image, State] = ({}, {})
+        self._left = ImageSystem(scratch / LEFT)
 
     def run(self) -> Tally:
-        with self._working():
+        with self._working(), self._left:
             for generation in range(GENERATIONS):
                 if generation and self._is_over():
                     break
@@ -145,33 +149,39 @@ class CrashRun(Run):
         self._is_tried = True
         self.tally.states += 1
         self.tally.in_recovery += self._history is None
-        directory = self._scratch / "image"
-        backups = self._unseen_backups(image)
-        write_image({name: image[name] for name in (STORE, *backups) if name in image}, directory)
+        self._left.image = image
         try:
-            found = self._read(directory / STORE, is_reopened=self.tally.states % REOPEN_EVERY == 0)
-            violation = self._journal.judge(found, floor) or self._judge_backups(directory, image, backups)
+            found = self._read()
+            if found is None or self.tally.states % REOPEN_EVERY == 0:
+                # The crash came before there was a store, and an open must be able to make one.
+                found = self._reopen(image, found or {})
+            violation = self._journal.judge(found, floor) or self._judge_backups(image)
         except FlashKVError as error:
             violation = Violation("failed open", f"{type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(directory)
         if violation is not None:
             self._record(moment, violation)
             return None
         return found
 
-    def _read(self, path: Path, *, is_reopened: bool) -> State:
-        """What is in the store, read only; some are then opened for writing, twice, which must not change it."""
-        if not (path / "MANIFEST").exists():
-            # The crash came before there was a store, and an open must be able to make one.
-            is_reopened = True
-            found: State = {}
-        else:
-            found = _content(path, self._settings.reading(self._looking, read_only=True))
-        for _ in range(2 if is_reopened else 0):
-            again = _content(path, self._settings.reading(self._looking, read_only=False))
-            if again != found:
-                raise _ChangedError
+    def _read(self, name: str = STORE) -> State | None:
+        """What is in the store, read only; None where there is none."""
+        path = self._scratch / LEFT / name
+        if not self._left.is_directory(path) or MANIFEST not in self._left.list_directory(path):
+            return None
+        options = self._settings.reading(self._looking, read_only=True)
+        return _content(path, options, self._left)
+
+    def _reopen(self, image: Image, found: State) -> State:
+        """Open what is left for writing, twice, which must not change what is in it."""
+        directory = self._scratch / "image"
+        write_image({name: image[name] for name in (STORE,) if name in image}, directory)
+        try:
+            for _ in range(2):
+                options = self._settings.reading(self._looking, read_only=False)
+                if _content(directory / STORE, options, UNSYNCED) != found:
+                    raise _ChangedError
+        finally:
+            shutil.rmtree(directory)
         return found
 
     def _unseen_backups(self, image: Image) -> list[str]:
@@ -183,11 +193,10 @@ class CrashRun(Run):
             if name in image and (name, _fingerprint({"": image[name]})) not in self._sound_backups
         ]
 
-    def _judge_backups(self, directory: Path, image: Image, names: list[str]) -> Violation | None:
+    def _judge_backups(self, image: Image) -> Violation | None:
         """A backup appears whole or not at all."""
-        for name in names:
-            found = _content(directory / name, self._settings.reading(self._looking, read_only=True))
-            if self._history is not None and found != self._history.backups[name]:
+        for name in self._unseen_backups(image):
+            if self._history is not None and self._read(name) != self._history.backups[name]:
                 return Violation("other", f"{name} is there and does not hold what it should")
             self._sound_backups.add((name, _fingerprint({"": image[name]})))
         return None
@@ -200,11 +209,8 @@ class _ChangedError(FlashKVError):
         super().__init__("the next open finds another content")
 
 
-def _content(path: Path, options: Options) -> State:
-    if not options.read_only:
-        options = replace(options, create=True)
-        path.mkdir(exist_ok=True)
-    with DB(path, options, UNSYNCED) as db:
+def _content(path: Path, options: Options, system: System) -> State:
+    with DB(path, options, system) as db:
         return dict(db.items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 from flash_kv.options import DurabilitySpec, IndexKind, IoKind, Options
@@ -39,16 +40,23 @@ class Settings:
 
     def reading(self, rng: random.Random, *, read_only: bool) -> Options:
         """Options to look into what a crash has left: any index and io kind reads what any other wrote."""
-        return Options(
-            index=rng.choice(INDEXES),
-            io=rng.choice(IO_KINDS) if self.io is None else self.io,
-            segment_bytes_max=SEGMENT_BYTES,
-            reserve_bytes=0,
-            load_threads=1,
-            compaction="off",
-            read_only=read_only,
-            create=not read_only,
+        return _reading(
+            rng.choice(INDEXES), rng.choice(IO_KINDS) if self.io is None else self.io, read_only=read_only
         )
 
     def as_dict(self) -> dict[str, Any]:
         return {"index": self.index, "io": self.io, "durability": self.durability}
+
+
+@cache
+def _reading(index: IndexKind, io: IoKind, *, read_only: bool) -> Options:
+    return Options(
+        index=index,
+        io=io,
+        segment_bytes_max=SEGMENT_BYTES,
+        reserve_bytes=0,
+        load_threads=1,
+        compaction="off",
+        read_only=read_only,
+        create=not read_only,
+    )

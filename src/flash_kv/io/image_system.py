@@ -1,0 +1,139 @@
+"""A `System` that serves an `Image` (disk_image.py) as if it were a directory, for stores that are only read.
+
+No directory holds it: a content is put into memory that has a descriptor (memfd_create) when a file of it is opened
+first, and is kept there for the next image, which shares most of its contents with this one. So a crash state costs the
+opening of a store and no files.
+
+Invariant: nothing here changes. What would change something raises EROFS, but for LOCK, which opens as an empty file:
+nobody else can have the store open.
+
+Requires: used from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections import OrderedDict
+from types import TracebackType
+
+from flash_kv.errors import StrPath
+from flash_kv.io.disk_image import Image
+from flash_kv.io.system import System
+
+# Contents kept between images: those of some images, well below what a process may open.
+DESCRIPTORS_MAX = 128
+
+
+class ImageSystem(System):
+    """`image` as the content of the directory `root`, a path that need not exist. A context manager."""
+
+    def __init__(self, root: StrPath) -> None:
+        self.root = os.fspath(root)
+        self.image: Image = {}
+        """What is served; may be replaced whenever no store is open."""
+        self._descriptors: OrderedDict[bytes, int] = OrderedDict()
+
+    def __enter__(self) -> ImageSystem:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the memory back."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def _find(self, path: StrPath) -> bytes | Image:
+        """FileNotFoundError for what is not in the image."""
+        path = os.fspath(path)
+        node: bytes | Image | None = self.image if path.startswith(self.root) else None
+        for name in path[len(self.root) + 1 :].split("/"):
+            if name:
+                node = node.get(name) if isinstance(node, dict) else None
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return node
+
+    def _content(self, path: StrPath) -> bytes:
+        node = self._find(path)
+        if isinstance(node, dict):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return node
+
+    def open(self, path: StrPath, flags: int, mode: int = 0o600) -> int:
+        name = os.path.basename(path)
+        if name == "LOCK":
+            return os.dup(self._memory(b""))
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+            raise _refusal(path)
+        return os.dup(self._memory(self._content(path)))
+
+    def _memory(self, content: bytes) -> int:
+        """A descriptor of memory with this content."""
+        fd = self._descriptors.get(content)
+        if fd is None:
+            while len(self._descriptors) >= DESCRIPTORS_MAX:
+                os.close(self._descriptors.popitem(last=False)[1])
+            fd = self._descriptors[content] = _nameless_file()
+            if os.write(fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        else:
+            self._descriptors.move_to_end(content)
+        return fd
+
+    def file_size(self, path: StrPath) -> int:
+        return len(self._content(path))
+
+    def is_directory(self, path: StrPath) -> bool:
+        try:
+            return isinstance(self._find(path), dict)
+        except FileNotFoundError:
+            return False
+
+    def list_directory(self, path: StrPath) -> list[str]:
+        node = self._find(path)
+        if not isinstance(node, dict):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return sorted(node)
+
+    # -- what would change something
+
+    def allocate(self, fd: int, offset: int, size: int) -> None:
+        raise _refusal(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        raise _refusal(fd)
+
+    def write_at(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+        raise _refusal(fd)
+
+    def rename(self, src: StrPath, dst: StrPath) -> None:
+        raise _refusal(src)
+
+    def unlink(self, path: StrPath) -> None:
+        raise _refusal(path)
+
+    def link(self, src: StrPath, dst: StrPath) -> None:
+        raise _refusal(dst)
+
+    def copy_file(self, src: StrPath, dst: StrPath) -> None:
+        raise _refusal(dst)
+
+    def make_directory(self, path: StrPath, mode: int = 0o700) -> None:
+        raise _refusal(path)
+
+    def remove_directory(self, path: StrPath) -> None:
+        raise _refusal(path)
+
+
+def _nameless_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("flash-kv-image", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _refusal(what: StrPath | int) -> OSError:
+    return OSError(errno.EROFS, os.strerror(errno.EROFS), None if isinstance(what, int) else os.fspath(what))
