@@ -172,10 +172,12 @@ class Store(Writes):
     def _extend(self, segment_id: int, limit: int) -> None:
         """The active segment is allocated up to `limit`."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
+        # Under the lock no object is made: for want of memory the lock would be kept.
+        end: uint64_t = limit
         lock_releasing_gil(cython.address(self.mutex))
-        if self.writer.ref == ref and limit > self.writer.limit:
-            store_release64(cython.address(ref.size), limit)
-            self.writer.limit = limit
+        if self.writer.ref == ref and end > self.writer.limit:
+            store_release64(cython.address(ref.size), end)
+            self.writer.limit = end
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _limit(self, segment_id: int, size: int) -> None:
@@ -197,9 +199,9 @@ class Store(Writes):
 
     def _mark_synced(self, lsn: int) -> None:
         """Everything up to `lsn` is durable; records say so from now on."""
+        synced: uint64_t = lsn
         lock_releasing_gil(cython.address(self.mutex))
-        if lsn > self.writer.synced_lsn:
-            self.writer.synced_lsn = lsn
+        self.writer.synced_lsn = max(self.writer.synced_lsn, synced)
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _withdraw(self, segment_id: int, mapping: object, offset: int, size: int, lsn: int) -> int:
