@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flash_kv.engine.db import DB
-from flash_kv.errors import FlashKVError
+from flash_kv.errors import FlashKVError, StrPath
 from flash_kv.io.crash import CrashSystem
 from flash_kv.io.disk_image import Image, RandomChooser, write_image
 from flash_kv.io.image_system import ImageSystem
@@ -35,7 +35,7 @@ LEFT = "left"
 # How much of what was not synced a power cut leaves.
 NEWEST = (0.0, 0.1, 0.5, 0.8, 0.95)
 # One of so many states is also opened for writing, closed and opened once more.
-REOPEN_EVERY = 16
+REOPEN_EVERY = 32
 
 SystemMaker = Callable[..., CrashSystem]
 
@@ -165,7 +165,7 @@ class CrashRun(Run):
 
     def _read(self, name: str = STORE) -> State | None:
         """What is in the store, read only; None where there is none."""
-        path = self._scratch / LEFT / name
+        path = f"{self._left.root}/{name}"
         if not self._left.is_directory(path) or MANIFEST not in self._left.list_directory(path):
             return None
         options = self._settings.reading(self._looking, read_only=True)
@@ -209,7 +209,7 @@ class _ChangedError(FlashKVError):
         super().__init__("the next open finds another content")
 
 
-def _content(path: Path, options: Options, system: System) -> State:
+def _content(path: StrPath, options: Options, system: System) -> State:
     with DB(path, options, system) as db:
         return dict(db.items())
 
