@@ -6,8 +6,9 @@ commit, or, in `popitem`, one key at a time.
 
 from __future__ import annotations
 
+import collections.abc
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from flash_kv.engine import scan_cy
 from flash_kv.engine.store_cy import Store
@@ -38,17 +39,57 @@ class DictMethods(Store, MutableMapping[bytes, bytes]):
         """
         return KeysView(self._as_db(), None, prefix, start, stop, reverse)
 
+    @overload
     def values(
         self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ValuesView:
-        """A view of the values, in the order of their keys; bounds as in `keys`."""
-        return ValuesView(self._as_db(), None, prefix, start, stop, reverse)
+    ) -> ValuesView: ...
+    @overload
+    def values(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ValuesView[memoryview]: ...
+    def values(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the values, in the order of their keys; bounds as in `keys`. `view`: values as in `view()`."""
+        return ValuesView(self._as_db(), None, prefix, start, stop, reverse, view)
 
+    @overload
     def items(
         self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ItemsView:
-        """A view of the (key, value) pairs; bounds as in `keys`."""
-        return ItemsView(self._as_db(), None, prefix, start, stop, reverse)
+    ) -> ItemsView: ...
+    @overload
+    def items(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ItemsView[bytes, memoryview]: ...
+    def items(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the (key, value) pairs; bounds as in `keys`. `view`: values as in `view()`."""
+        return ItemsView(self._as_db(), None, prefix, start, stop, reverse, view)
 
     def popitem(self) -> tuple[bytes, bytes]:
         """Delete and return one pair: that of the greatest key with an ordered index, any one without.

@@ -7,6 +7,9 @@ cdef class Reads(Core):
     cdef const uint64_t* hash_key(self) noexcept
     cdef object value_at(self, uint64_t entry, Key* key, object default)
     cdef object large_value_at(self, uint64_t position, const RecordHeader* header)
+    cdef object view_at(self, uint64_t entry, Key* key, object default, bint recheck)
+    cdef object open_view(self, uint64_t position, bint recheck, const RecordHeader** header)
+    cdef bint check_view(self, object memory, uint64_t position, const RecordHeader* record) except -1
     cdef object read_failure(self, Key* key)
     cdef bint parse_bytes(self, object keys, Py_ssize_t count, Key* parsed) except -1
     cdef int parse_any(self, object keys, Py_ssize_t count, Key* parsed) except -1

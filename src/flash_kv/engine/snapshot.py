@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections.abc
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from flash_kv.engine.scan_cy import SnapshotCore
 from flash_kv.engine.views import Bound, ItemsView, KeysView, ValuesView
@@ -40,6 +41,20 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
         """A view of the keys, as `DB.keys`, at this snapshot's moment."""
         return KeysView(self._db, self, prefix, start, stop, reverse)
 
+    @overload
+    def values(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ValuesView: ...
+    @overload
+    def values(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ValuesView[memoryview]: ...
     def values(
         self,
         *,
@@ -47,10 +62,25 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
         start: Bound = None,
         stop: Bound = None,
         reverse: bool = False,
-    ) -> ValuesView:
-        """A view of the values, as `DB.values`, at this snapshot's moment."""
-        return ValuesView(self._db, self, prefix, start, stop, reverse)
+        view: bool = False,
+    ) -> Any:
+        """A view of the values, as `DB.values`, at this snapshot's moment. `view`: values as in `view()`."""
+        return ValuesView(self._db, self, prefix, start, stop, reverse, view)
 
+    @overload
+    def items(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ItemsView: ...
+    @overload
+    def items(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ItemsView[bytes, memoryview]: ...
     def items(
         self,
         *,
@@ -58,9 +88,10 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
         start: Bound = None,
         stop: Bound = None,
         reverse: bool = False,
-    ) -> ItemsView:
-        """A view of the items, as `DB.items`, at this snapshot's moment."""
-        return ItemsView(self._db, self, prefix, start, stop, reverse)
+        view: bool = False,
+    ) -> Any:
+        """A view of the items, as `DB.items`, at this snapshot's moment. `view`: values as in `view()`."""
+        return ItemsView(self._db, self, prefix, start, stop, reverse, view)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())

@@ -21,6 +21,8 @@ from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memset
 
+from flash_kv.io.mapping_cy import memory_of
+
 CLOSED = IS_CLOSED
 POISONED = IS_POISONED
 READ_ONLY = IS_READ_ONLY
@@ -68,6 +70,8 @@ class Store(Writes):
         """Make a segment readable. `mapping` None: by `fd`."""
         ref: cython.pointer(SegmentRef)
         mapped: Mapping
+        # Now, so that viewing a value later makes nothing but its slice.
+        memory: object = None if mapping is None else memory_of(mapping)
         lock_releasing_gil(cython.address(self.mutex))
         try:
             ref = self.table.add(segment_id)
@@ -77,6 +81,8 @@ class Store(Writes):
             if mapping is not None:
                 mapped = mapping
                 ref.data = mapped.data
+                self.table.memories[segment_id] = memory
+                ref.memory = cython.cast(cython.p_void, memory)
             store_release64(cython.address(ref.size), size)
             self.table.owners[segment_id] = mapping
         finally:
@@ -90,9 +96,11 @@ class Store(Writes):
         if load_acquire64(cython.address(ref.pins)) != 0:
             return False
         lock_releasing_gil(cython.address(self.mutex))
+        free(ref.viewed)
         memset(ref, 0, cython.sizeof(SegmentRef))
         pthread_mutex_unlock(cython.address(self.mutex))
         self.table.owners.pop(segment_id, None)
+        self.table.memories.pop(segment_id, None)
         return True
 
     def _pin(self, segment_id: int) -> bool:

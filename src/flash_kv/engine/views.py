@@ -65,26 +65,36 @@ def _as_key(bound: Bound) -> bytes | None:
         raise KeyTypeError(type(bound).__name__) from None
 
 
-def scan(db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool) -> Iterator[Any]:
-    """An iterator over a range, on `snapshot` or on one of its own."""
+def scan(
+    db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool, views: bool = False
+) -> Iterator[Any]:
+    """An iterator over a range, on `snapshot` or on one of its own; `views`: values as memoryviews."""
     if (reverse or not bounds.is_whole) and not db._is_ordered:
         raise UnorderedIndexError(db.options.index, ORDERED_KINDS)
     core = snapshot if snapshot is not None else SnapshotCore(db)
     if bounds.is_empty:
         return iter(())
-    return Scan(core, kind, bounds.low, bounds.high, bool(reverse), snapshot is None)
+    return Scan(core, kind, bounds.low, bounds.high, bool(reverse), snapshot is None, views)
 
 
 class _View:
     _kind: int
 
     def __init__(
-        self, db: DB, snapshot: Snapshot | None, prefix: Bound, start: Bound, stop: Bound, reverse: bool
+        self,
+        db: DB,
+        snapshot: Snapshot | None,
+        prefix: Bound,
+        start: Bound,
+        stop: Bound,
+        reverse: bool,
+        views: bool = False,
     ) -> None:
         self._db = db
         self._snapshot = snapshot
         self._range = Range(prefix, start, stop)
         self._reverse = reverse
+        self._views = views
         if (reverse or not self._range.is_whole) and not db._is_ordered:
             raise UnorderedIndexError(db.options.index, ORDERED_KINDS)
 
@@ -99,7 +109,7 @@ class _View:
         return sum(1 for _ in scan(self._db, self._snapshot, scan_cy.KEYS, self._range, False))
 
     def _scan(self, reverse: bool) -> Iterator[Any]:
-        return scan(self._db, self._snapshot, self._kind, self._range, reverse)
+        return scan(self._db, self._snapshot, self._kind, self._range, reverse, self._views)
 
     def __repr__(self) -> str:
         return f"<flash_kv.{type(self).__name__} of {str(self._db.path)!r}>"
