@@ -14,6 +14,7 @@ from flash_kv import DB, ClosedError, CorruptionError, KeySizeError, KeyTypeErro
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.io.memory_cy import allow_allocations, refuse_allocation
 from flash_kv.options import Options
+from flash_kv.torture.apart import each_apart
 from support.damage import flip
 
 OpenDB = Callable[..., DB]
@@ -150,6 +151,17 @@ def test_a_view_outlives_store_snapshot_and_a_new_open(open_db: OpenDB) -> None:
     _change(again, "compact")
     again.close()
     assert (old, new) == (b"old" * 1000, b"new" * 1000)
+
+
+@mapped
+def test_a_forked_child_reads_the_views_of_its_parent(open_db: OpenDB) -> None:
+    value = os.urandom(5000)
+    db = open_db()
+    db[b"key"] = value
+    view = db.view(b"key")
+    ((_, is_equal, end),) = each_apart(lambda _: view == value, [0])
+    assert (is_equal, end) == (True, "")
+    assert view == value
 
 
 def test_scans_give_views(open_db: OpenDB) -> None:
