@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.dataset import Dataset
 from benchmarks.figures import Figure
 from benchmarks.index_plots import draw
-from benchmarks.machine import is_busy, machine_facts
+from benchmarks.machine import busy_lines, machine_facts, machine_lines
 from benchmarks.report import Table
 from benchmarks.runner import EMPTY, Measured, Plan, Repeat, progress
 from benchmarks.stores import STORES
@@ -131,15 +131,11 @@ def table_of(cases: list[Case], measure: str) -> Table:
 
 
 def _facts(machine: dict[str, object], repeats: int) -> list[str]:
-    facts = [
-        f"Date {machine['date']}, commit {machine['commit']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"{machine['file_system']}, {machine['python']}; load average at start {machine['load_average_at_start']:.2f}",
+    return [
+        *machine_lines(machine),
         f"values of {VALUE_BYTES} B, one thread, {repeats} repeats: median [lowest-highest]",
+        *busy_lines(machine),
     ]
-    if is_busy(machine):
-        facts.append("THE MACHINE WAS BUSY when the run began: these figures are rough")
-    return facts
 
 
 def _numbers(text: str) -> list[int]:

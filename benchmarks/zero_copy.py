@@ -11,7 +11,7 @@ from pathlib import Path
 
 import flash_kv
 from benchmarks.figures import Figure
-from benchmarks.machine import is_busy, machine_facts
+from benchmarks.machine import busy_lines, machine_facts, machine_lines
 from benchmarks.report import Table
 from benchmarks.timing import empty_handle, time_each_ns
 
@@ -41,9 +41,7 @@ def main() -> None:
                             samples[name].append(max(0.0, elapsed_us - overhead_us))
                     figures = [str(Figure.of(samples[name])) for name in ("get", "view")]
                     rows.append([index, f"{size:,} B", *figures])
-    print(f"{facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores")
-    if is_busy(facts):
-        print("THE MACHINE WAS BUSY when the run began: these figures are rough")
+    print("\n".join([*machine_lines(facts), *busy_lines(facts)]))
     print(Table("hot, us per call", ["index", "value", "get", "view"], rows).plain())
 
 
