@@ -137,7 +137,7 @@ class CrashRun(Run):
         """Any of the moments so far with the same chance."""
         self._moments += 1
         if self._looking.randrange(self._moments) == 0:
-            self._next_world = {STORE: image[STORE]} if STORE in image else {}, found
+            self._next_world = _store_in(image), found
 
     def _try_image(self, image: Image, floor: int, moment: str) -> State | None:
         """What a store that finds `image` holds; None when that breaks a promise, or was tried already."""
@@ -174,7 +174,7 @@ class CrashRun(Run):
     def _reopen(self, image: Image, found: State) -> State:
         """Open what is left for writing, twice, which must not change what is in it."""
         directory = self._scratch / "image"
-        write_image({name: image[name] for name in (STORE,) if name in image}, directory)
+        write_image(_store_in(image), directory)
         try:
             for _ in range(2):
                 options = self._settings.reading(self._looking, read_only=False)
@@ -207,6 +207,10 @@ class _ChangedError(FlashKVError):
 
     def __init__(self) -> None:
         super().__init__("the next open finds another content")
+
+
+def _store_in(image: Image) -> Image:
+    return {STORE: image[STORE]} if STORE in image else {}
 
 
 def _content(path: StrPath, options: Options, system: System) -> State:
