@@ -10,18 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from flash_kv import DB, ClosedError
+from support.stores import OFTEN
 from support.threads import call_together, repeat_together
 
 OpenDB = Callable[..., DB]
 
 SECONDS = 0.5
-OFTEN = {
-    "segment_bytes_max": 65536,
-    "reserve_bytes": 0,
-    "compaction_interval_s": 0.005,
-    "compaction_dead_bytes": 4096,
-    "compaction_segment_bytes_min": 65536,
-}
 NAMES = [b"%03d" % number for number in range(60)]
 
 

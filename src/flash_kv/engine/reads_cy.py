@@ -22,17 +22,16 @@ from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS, PySequence_GetSlice
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
+from cython.cimports.flash_kv.engine.reads_cy import entry_of
 from cython.cimports.flash_kv.intrinsics import load_relaxed64, prefetch, unlikely
 from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
-from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
     HEADER_SIZE,
     KEY_SIZE_MAX,
     KIND_VALUE,
     RecordHeader,
-    checksummed_size,
     offset_of,
     record_size,
     segment_of,
@@ -53,7 +52,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     unpin,
 )
 from cython.cimports.libc.errno import ENOMEM
-from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdint import uint8_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy
 
@@ -77,15 +76,10 @@ class Reads(Core):
         Raises KeyTypeError, KeySizeError, ClosedError, ForkedError, CorruptionError (the record is damaged) and
         StorageError (it could not be read).
         """
-        borrowed: Borrowed
         parsed: Key
         entry: uint64_t
         self.check_readable()
-        borrow_key(key, cython.address(borrowed))
-        begin_key(cython.address(parsed), cython.address(borrowed), self.hash_key())
-        entry = self.index.find(cython.address(parsed))
-        if borrowed.has_view:
-            release(cython.address(borrowed))
+        entry = entry_of(self, key, cython.address(parsed))
         if entry == 0:
             return default
         return self.value_at(entry, cython.address(parsed), default)
@@ -186,15 +180,10 @@ class Reads(Core):
         before its first view in this open, one under 512 bytes before each; `recheck`: in any case. With io="file" it
         looks at a copy. Raises as `get`.
         """
-        borrowed: Borrowed
         parsed: Key
         entry: uint64_t
         self.check_readable()
-        borrow_key(key, cython.address(borrowed))
-        begin_key(cython.address(parsed), cython.address(borrowed), self.hash_key())
-        entry = self.index.find(cython.address(parsed))
-        if borrowed.has_view:
-            release(cython.address(borrowed))
+        entry = entry_of(self, key, cython.address(parsed))
         if entry == 0:
             return default
         return self.view_at(entry, cython.address(parsed), default, recheck)
@@ -234,7 +223,7 @@ class Reads(Core):
             if record_size(record) < VIEW_WINDOW:
                 is_sound = is_record_sound(self.log, position, record)
             elif recheck or not is_viewed(ref, offset_of(position)):
-                is_sound = self.check_view(memory, position, record)
+                is_sound = self.check_view(position, record)
         if unlikely(not is_sound):
             key.error = 0
             key.bad_position = position
@@ -242,27 +231,20 @@ class Reads(Core):
         header[0] = record
         return PySequence_GetSlice(memory, start, end) if is_value else None
 
-    def check_view(self, memory, position, record):
+    def check_view(self, position, record):
         """Check a long record, and remember that; without the GIL when it is large."""
-        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
-        seed: uint32_t = ref.seed
-        size: uint64_t = checksummed_size(record)
-        checksum: uint32_t
-        data: cython.pointer(cython.const[uint8_t]) = cython.cast(
-            cython.pointer(cython.const[uint8_t]), record
-        )
-        if size < LARGE_VALUE:
-            checksum = record_checksum(seed, offset_of(position), data, size)
+        is_sound: cython.bint
+        if record.value_size < LARGE_VALUE:
+            is_sound = is_record_sound(self.log, position, record)
         else:
+            pin(self.log, position)
             with cython.nogil:
-                checksum = record_checksum(seed, offset_of(position), data, size)
+                is_sound = is_record_sound(self.log, position, record)
+            unpin(self.log, position)
             self.check_readable()
-        if checksum != record.checksum:
-            return False
-        # Compacted away meanwhile: then nobody asks for this position again.
-        if ref.memory == cython.cast(cython.p_void, memory):
-            mark_viewed(ref, offset_of(position))
-        return True
+        if is_sound:
+            mark_viewed(segment_ref(self.log, segment_of(position)), offset_of(position))
+        return is_sound
 
     def read_failure(self, key):
         """The exception for a record that could not be read."""

@@ -37,7 +37,7 @@ cdef class Scan:
     cdef bint is_finished
     cdef bint is_running                  # inside a part without the GIL
     cdef const RecordHeader* record_at(self, uint64_t position) except NULL
-    cdef object next_view(self, uint64_t position)
+    cdef object view_of(self, uint64_t position, const RecordHeader** header)
     cdef object value_of(self, const RecordHeader* header, uint64_t position)
     cdef int fill(self) except -1
     cdef int go_on_after(self, uint64_t entry) except -1

@@ -9,7 +9,7 @@ fetches records ahead of itself.
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
-from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
+from cython.cimports.flash_kv.engine.reads_cy import entry_of
 from cython.cimports.flash_kv.engine.scan_cy import YIELD_ITEMS, YIELD_KEYS, YIELD_VALUES
 from cython.cimports.flash_kv.engine.store_cy import Store
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
@@ -100,17 +100,13 @@ class SnapshotCore:
 
     def find(self, key, parsed):
         """The record `key` had when the snapshot was opened, 0 for none; `parsed` is for errors afterwards."""
-        borrowed: Borrowed
         entry: uint64_t
         position: uint64_t
         kind: cython.int = 0
         lsn: uint64_t = 0
         size: uint64_t = 0
         self.check_open()
-        borrow_key(key, cython.address(borrowed))
-        begin_key(parsed, cython.address(borrowed), self.store.hash_key())
-        entry = self.store.index.find(parsed)
-        release(cython.address(borrowed))
+        entry = entry_of(self.store, key, parsed)
         if entry == 0:
             return 0
         if entry == ENTRY_ERROR:
@@ -308,12 +304,15 @@ class Scan:
             position = self.entries[self.next]
             self.next += 1
             if self.views and self.store.log.is_mapped:
-                found = self.next_view(position)
-                if found is None:
+                value = self.view_of(position, cython.address(header))
+                if value is None:
                     continue
-                return found
-            header = self.record_at(position)
-            if header.lsn > self.snapshot.lsn or header.kind != KIND_VALUE:
+            else:
+                value = None
+                header = self.record_at(position)
+                if header.kind != KIND_VALUE:
+                    continue
+            if header.lsn > self.snapshot.lsn:
                 continue
             if unlikely(not self.is_within(record_key(header), header.key_size)):
                 self.finish()
@@ -322,9 +321,10 @@ class Scan:
                 return PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, record_key(header)), header.key_size
                 )
-            value = self.value_of(header, position)
-            if self.views:
-                value = PyMemoryView_FromObject(value)
+            if value is None:
+                value = self.value_of(header, position)
+                if self.views:
+                    value = PyMemoryView_FromObject(value)
             if self.yielding == YIELD_VALUES:
                 return value
             return (
@@ -332,27 +332,15 @@ class Scan:
                 value,
             )
 
-    def next_view(self, position):
-        """What a scan of views yields for a mapped record; None when there is nothing of it to be seen."""
-        header: cython.pointer(cython.const[RecordHeader])
+    def view_of(self, position, header):
+        """The value at `position` in its segment's memory, None for a tombstone, and its record."""
         if self.next + AHEAD <= self.count:
             self.warm(self.next + AHEAD - 1)
         self.is_running = True
         try:
-            value = self.store.open_view(position, False, cython.address(header))
+            return self.store.open_view(position, False, header)
         finally:
             self.is_running = False
-        if value is None or header.lsn > self.snapshot.lsn:
-            return None
-        if unlikely(not self.is_within(record_key(header), header.key_size)):
-            self.finish()
-            raise StopIteration
-        if self.yielding == YIELD_VALUES:
-            return value
-        return (
-            PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size),
-            value,
-        )
 
     def record_at(self, position):
         """The record, its checksum verified; without the GIL when it is large or has to be read."""

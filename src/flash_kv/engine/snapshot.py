@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import collections.abc
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING
 
 from flash_kv.engine.scan_cy import SnapshotCore
-from flash_kv.engine.views import Bound, ItemsView, KeysView, ValuesView
+from flash_kv.engine.views import Ranges
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
+class Snapshot(SnapshotCore, Ranges, Mapping[bytes, bytes]):
     """The store as of one LSN, whatever is written afterwards. Close it, or use it as a context manager.
 
     Opening costs nothing whatever the size. While it is open, the versions it can see are kept: in memory a few tens
@@ -30,68 +29,8 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
         """The store this is a snapshot of."""
         return self._db
 
-    def keys(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> KeysView:
-        """A view of the keys, as `DB.keys`, at this snapshot's moment."""
-        return KeysView(self._db, self, prefix, start, stop, reverse)
-
-    @overload
-    def values(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ValuesView: ...
-    @overload
-    def values(
-        self,
-        *,
-        view: Literal[True],
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> collections.abc.ValuesView[memoryview]: ...
-    def values(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-        view: bool = False,
-    ) -> Any:
-        """A view of the values, as `DB.values`, at this snapshot's moment. `view`: values as in `view()`."""
-        return ValuesView(self._db, self, prefix, start, stop, reverse, view)
-
-    @overload
-    def items(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ItemsView: ...
-    @overload
-    def items(
-        self,
-        *,
-        view: Literal[True],
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> collections.abc.ItemsView[bytes, memoryview]: ...
-    def items(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-        view: bool = False,
-    ) -> Any:
-        """A view of the items, as `DB.items`, at this snapshot's moment. `view`: values as in `view()`."""
-        return ItemsView(self._db, self, prefix, start, stop, reverse, view)
+    def _viewed(self) -> tuple[DB, Snapshot | None]:
+        return self._db, self
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())

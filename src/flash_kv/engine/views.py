@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from flash_kv.engine import scan_cy
 from flash_kv.engine.scan_cy import Scan, SnapshotCore
@@ -165,3 +165,71 @@ class ItemsView(_View, collections.abc.ItemsView[bytes, bytes]):
             return False
         value = self._source.get(key)
         return value is not None and value == item[1]
+
+
+class Ranges:
+    """`keys`, `values` and `items`: of a store as it is, or as it was at a snapshot's moment."""
+
+    def _viewed(self) -> tuple[DB, Snapshot | None]:
+        raise NotImplementedError
+
+    def keys(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> KeysView:
+        """A view of the keys: all, those with a prefix, or from `start` (included) to `stop` (not included).
+
+        `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
+        """
+        return KeysView(*self._viewed(), prefix, start, stop, reverse)
+
+    @overload
+    def values(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ValuesView: ...
+    @overload
+    def values(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ValuesView[memoryview]: ...
+    def values(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the values, in the order of their keys; bounds as in `keys`. `view`: values as in `view()`."""
+        return ValuesView(*self._viewed(), prefix, start, stop, reverse, view)
+
+    @overload
+    def items(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ItemsView: ...
+    @overload
+    def items(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ItemsView[bytes, memoryview]: ...
+    def items(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the (key, value) pairs; bounds as in `keys`. `view`: values as in `view()`."""
+        return ItemsView(*self._viewed(), prefix, start, stop, reverse, view)
