@@ -15,10 +15,8 @@ from cython.cimports.cpython.bytes import (
     PyBytes_FromStringAndSize,
     PyBytes_GET_SIZE,
 )
-from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
 from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
 from cython.cimports.cpython.object import PyObject
-from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS, PySequence_GetSlice
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
@@ -280,19 +278,21 @@ class Reads(Core):
             if not self.parse_bytes(owned, count, parsed):
                 owned = tuple([key if type(key) is str else bytes_of(key) for key in owned])
                 self.parse_any(owned, count, parsed)
-            self.index.find_many(parsed, count, entries)
-            for i in range(count):
-                holds = self.settle(cython.address(entries[i])) or holds
-            if holds:
-                # The GIL will be given up between the reads: the segments found must stay till the last one.
+            # Made before the look: a new list may set off the collector of cycles, and with it any Python code.
+            values: list = [None] * count
+            if not self.log.is_mapped:
                 self.hold(cython.address(held))
-            values: list = PyList_New(count)
+                holds = True
+            self.index.find_many(parsed, count, entries)
+            if not self.settle_many(entries, count) and not holds:
+                self.hold(cython.address(held))
+                holds = True
+                # Once more: before the hold began the GIL may have been given up, and what was found be gone.
+                self.index.find_many(parsed, count, entries)
+                self.settle_many(entries, count)
             for i in range(count):
-                value = (
-                    self.value_at(entries[i], cython.address(parsed[i]), None) if entries[i] != 0 else None
-                )
-                Py_INCREF(value)
-                PyList_SET_ITEM(values, i, value)
+                if entries[i] != 0:
+                    values[i] = self.value_at(entries[i], cython.address(parsed[i]), None)
             return values
         finally:
             if holds:
@@ -300,19 +300,22 @@ class Reads(Core):
             free(parsed)
             free(entries)
 
-    def settle(self, entry):
-        """Replace a version chain by its newest position; True when reading the record gives up the GIL."""
+    def settle_many(self, entries, count):
+        """Replace version chains by their newest positions; True when all can be read without giving up the GIL."""
         header: cython.pointer(cython.const[RecordHeader])
-        if entry[0] == 0 or entry[0] == ENTRY_ERROR:
-            return False
-        entry[0] = newest_position(self.log, entry[0])
-        if not self.log.is_mapped:
-            return True
-        header = mapped_record(self.log, entry[0])
-        return header != cython.NULL and header.value_size >= LARGE_VALUE
+        i: cython.Py_ssize_t
+        is_short: cython.bint = self.log.is_mapped
+        for i in range(count):
+            if entries[i] == 0 or entries[i] == ENTRY_ERROR:
+                continue
+            entries[i] = newest_position(self.log, entries[i])
+            if self.log.is_mapped:
+                header = mapped_record(self.log, entries[i])
+                is_short = is_short and (header == cython.NULL or header.value_size < LARGE_VALUE)
+        return is_short
 
     def hold(self, lsn):
-        """Keep every segment there is now, as a snapshot does."""
+        """Keep every segment there is from now on, as a snapshot does. What was found before may be gone after it."""
         failed: cython.int
         lock_releasing_gil(cython.address(self.mutex))
         lsn[0] = self.writer.next_lsn - 1
