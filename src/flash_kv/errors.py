@@ -12,6 +12,7 @@
     |   calling a method
     +-- KeyTypeError (TypeError)
     +-- KeySizeError (ValueError)
+    +-- KeyOrderError (ValueError)           sorted=True, and a key below the one before it
     +-- ValueTypeError (TypeError)
     +-- ValueSizeError (ValueError)
     +-- ReadOnlyError (PermissionError)      a write on a read-only handle
@@ -170,6 +171,23 @@ class KeySizeError(FlashKVError, ValueError):
         self.size = size
         self.limit = limit
         super().__init__(f"a key must have 1 to {limit} bytes, this one has {size}")
+
+
+class KeyOrderError(FlashKVError, ValueError):
+    """`put_many(..., sorted=True)` met a key below the one before it: pair `number`, counted from 0."""
+
+    _parameters = ("number", "key")
+
+    def __init__(self, number: int, key: bytes) -> None:
+        self.number = number
+        self.key = key
+        super().__init__(
+            f"pair {number}, key {_shortened(key)}, is below the one before it: sort by key, or leave out sorted=True"
+        )
+
+
+def _shortened(key: bytes) -> str:
+    return repr(key) if len(key) <= 64 else f"{key[:64]!r}... of {len(key)} bytes"
 
 
 class ValueTypeError(FlashKVError, TypeError):

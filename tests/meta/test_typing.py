@@ -8,6 +8,7 @@ import sys
 import venv
 from pathlib import Path
 
+import numpy
 import pytest
 
 from flash_kv import _compiled
@@ -19,6 +20,8 @@ RIGHT = """
 from collections.abc import MutableMapping, Mapping
 from pathlib import Path
 from typing import assert_type
+
+import numpy
 
 import flash_kv
 
@@ -44,6 +47,12 @@ with flash_kv.open(Path("db"), index="hash", durability=("interval", 0.5), segme
     db.put_many((f"{n}", b"") for n in range(3))
     db.update({b"a": b"1"}, b="2")
     assert_type(db.get_many(["a", b"b"]), list[bytes | None])
+    db.put_many(["a", b"b"], ["1", bytearray(b"2")], sorted=True)
+    db.put_many(numpy.zeros(3, "V8"), numpy.zeros((3, 4)))
+    assert_type(db.contains_many(["a", b"b"]), list[bool])
+    assert_type(db.view("a"), memoryview | None)
+    assert_type(db.view("a", b"", recheck=True), memoryview | bytes)
+    assert_type(dict(db.items(view=True, start="a")), dict[bytes, memoryview])
     assert_type(db.delete_many(["a"]), int)
     assert_type(db.delete_range(prefix="user/"), int)
 
@@ -62,6 +71,8 @@ with flash_kv.open(Path("db"), index="hash", durability=("interval", 0.5), segme
     with db.snapshot() as snapshot:
         read_only: Mapping[bytes, bytes] = snapshot
         assert_type(snapshot["key"], bytes)
+        assert_type(snapshot.view("key"), memoryview | None)
+        assert_type(list(snapshot.values(view=True)), list[memoryview])
         assert_type(snapshot.get("key", None), bytes | None)
         assert_type(snapshot.sequence, int)
 
@@ -118,6 +129,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, symlinks=True, with_pip=False)
     (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "numpy").symlink_to(Path(numpy.__file__).parent)
     (site_packages / "flash_kv.pth").write_text(f"{PACKAGE.parent}\n")
     return environment / "bin" / "python"
 

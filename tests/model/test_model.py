@@ -88,6 +88,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.io = io
         self.path = self.new_path()
         self.model: dict[bytes, bytes] = {}
+        self.views: list[tuple[memoryview, bytes]] = []
         self.snapshots: list[tuple[Snapshot, dict[bytes, bytes]]] = []
         self.iterators: list[
             tuple[Iterator[tuple[bytes, bytes]], dict[bytes, bytes], dict[bytes, bytes]]
@@ -153,6 +154,11 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.db.put_many(pairs)
         self.model.update(pairs)
 
+    @rule(pairs=st.dictionaries(keys, small_values, max_size=40))
+    def put_many_sorted(self, pairs: dict[bytes, bytes]) -> None:
+        self.db.put_many(sorted(pairs.items()), sorted=True)
+        self.model.update(pairs)
+
     @rule(pairs=st.dictionaries(keys, small_values, max_size=12))
     def update(self, pairs: dict[bytes, bytes]) -> None:
         self.db.update(pairs)
@@ -202,6 +208,15 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule(chosen=few_keys)
     def get_many(self, chosen: list[bytes]) -> None:
         assert self.db.get_many(chosen) == [self.model.get(key) for key in chosen]
+        assert self.db.contains_many(chosen) == [key in self.model for key in chosen]
+
+    @rule(key=keys)
+    def view(self, key: bytes) -> None:
+        """Held to the end, whatever comes."""
+        view = self.db.view(key)
+        assert view == self.model.get(key)
+        if view is not None:
+            self.views.append((view, bytes(view)))
 
     # -- ranges and moments
 
@@ -304,6 +319,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
         finally:
             self.db.close()
         shutil.rmtree(self.path)
+        views, self.views = self.views, []
+        assert all(view == kept for view, kept in views)
 
 
 def test_store_equals_a_dict_after_any_operations(

@@ -23,6 +23,8 @@ WRITES: dict[str, Callable[[DB, Any, Any], object]] = {
     "put": lambda db, key, value: db.put(key, value),
     "item": lambda db, key, value: db.__setitem__(key, value),
     "put_many": lambda db, key, value: db.put_many([(key, value)]),
+    "sorted put_many": lambda db, key, value: db.put_many([(key, value)], sorted=True),
+    "keys and values": lambda db, key, value: db.put_many([key], [value]),
     "update": lambda db, key, value: db.update([(key, value)]),
     "setdefault": lambda db, key, value: db.setdefault(key, value),
     "batch": lambda db, key, value: put_in_batch(db, key, value),
@@ -36,6 +38,8 @@ KEY_USES: dict[str, Callable[[DB, Any], object]] = {
     "del item": lambda db, key: db.__delitem__(key),
     "pop": lambda db, key: db.pop(key, None),
     "get_many": lambda db, key: db.get_many([b"a", key]),
+    "contains_many": lambda db, key: db.contains_many([b"a", key]),
+    "view": lambda db, key: db.view(key),
     "delete_many": lambda db, key: db.delete_many([b"a", key]),
     "batch delete": lambda db, key: db.batch().delete(key),
 }

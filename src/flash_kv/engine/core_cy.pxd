@@ -47,6 +47,7 @@ cdef class Core:
     cdef int check_writable(self) except -1
     cdef int inspect(self, uint64_t position, int* kind, uint64_t* lsn, uint64_t* size) noexcept nogil
     cdef int look(self, Key* key, uint64_t* entry) noexcept nogil
+    cdef int look_at(self, Key* key, uint64_t entry) noexcept nogil
     cdef void count_new(self, SegmentRef* ref, int kind, uint64_t size, uint64_t lsn) noexcept nogil
     cdef void count_dead(self, uint64_t position) noexcept nogil
     cdef int apply(self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old) noexcept nogil

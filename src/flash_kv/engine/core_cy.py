@@ -55,7 +55,7 @@ from cython.cimports.flash_kv.log.table_cy import (
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
-from cython.cimports.libc.string import memcpy
+from cython.cimports.libc.string import memcpy, memset
 
 # Keys of a batch whose places in the index are fetched ahead of their writes.
 WARM_AHEAD = cython.declare(uint64_t, 4)
@@ -141,17 +141,21 @@ class Core:
 
     def look(self, key, entry):
         """DONE and the entry of a live key, ABSENT, or FAILED_READ. Needs no lock."""
+        entry[0] = self.index.find(key)
+        return self.look_at(key, entry[0])
+
+    def look_at(self, key, entry):
+        """As `look`, of an entry that was just found."""
         kind: cython.int = KIND_VALUE
         lsn: uint64_t
         size: uint64_t
         position: uint64_t
-        entry[0] = self.index.find(key)
-        if entry[0] == 0:
+        if entry == 0:
             return ABSENT
-        if entry[0] == ENTRY_ERROR:
+        if entry == ENTRY_ERROR:
             return FAILED_READ
-        if entry[0] & ENTRY_VERSIONED:
-            position = newest_position(self.log, entry[0])
+        if entry & ENTRY_VERSIONED:
+            position = newest_position(self.log, entry)
             failure: cython.int = self.inspect(
                 position, cython.address(kind), cython.address(lsn), cython.address(size)
             )
@@ -285,7 +289,7 @@ class Core:
         # Published before it is indexed: a reader without the GIL never finds a record that is not yet whole.
         outcome = self.apply(key, kind, position, lsn, size, cython.address(old))
         if unlikely(outcome != DONE):
-            self.writer.unpublish(place, size)
+            self.writer.unpublish(place, size, 1)
         commit.found = old != 0
         return outcome
 
@@ -308,7 +312,12 @@ class Core:
         place = self.writer.begin(HEADER_SIZE + batch.size)
         if place == cython.NULL:
             return FAILED_MEMORY
-        self.index.find_many(batch.keys, batch.count, batch.entries)
+        if batch.is_ascending and self.index.is_above(cython.address(batch.keys[0])):
+            # None of them is there, and each is put behind the last key: neither needs a search.
+            memset(batch.entries, 0, batch.count * 8)
+        else:
+            batch.is_ascending = False
+            self.index.find_many(batch.keys, batch.count, batch.entries)
         for i in range(batch.count):
             if batch.entries[i] == ENTRY_ERROR:
                 batch.keys[0] = batch.keys[i]
@@ -357,10 +366,11 @@ class Core:
         i: uint64_t
         old: uint64_t = 0
         outcome: cython.int
-        for i in range(min(count, WARM_AHEAD)):
+        warmed: uint64_t = 0 if batch.is_ascending else count
+        for i in range(min(warmed, WARM_AHEAD)):
             self.index.warm(cython.address(batch.keys[i]))
         for i in range(count):
-            if i + WARM_AHEAD < count:
+            if i + WARM_AHEAD < warmed:
                 self.index.warm(cython.address(batch.keys[i + WARM_AHEAD]))
             header = cython.cast(cython.pointer(RecordHeader), place + batch.entries[i])
             outcome = self.apply(
@@ -372,9 +382,13 @@ class Core:
                 cython.address(old),
             )
             if outcome != DONE:
-                # It could be read a moment ago: memory and log no longer agree, so nothing more is written.
                 batch.keys[0] = batch.keys[i]
-                self.writer.is_spoiled = True
+                if i == 0:
+                    # A neighbour is damaged that only an insertion looks at. Nothing has changed yet.
+                    self.writer.unpublish(place, commit.size, count)
+                else:
+                    # Memory and log no longer agree, so nothing more is written.
+                    self.writer.is_spoiled = True
                 return outcome
             commit.found += old != 0
         return DONE

@@ -6,6 +6,7 @@ from flash_kv.log.table_cy cimport Key
 
 cdef class BTreeIndex(BTreeReader):
     cdef Node* _descend(self, Key* key, Path* path) noexcept nogil
+    cdef int _above(self, Key* key, uint64_t mixed, uint64_t* head) noexcept nogil
     cdef bint _append(self, Key* key, uint64_t mixed, uint64_t entry) noexcept nogil
     cdef bint _replace_in(self, Node* leaf, const Key* key, uint64_t old, uint64_t new) noexcept nogil
     cdef bint _plant(self) noexcept nogil

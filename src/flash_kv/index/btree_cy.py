@@ -64,6 +64,10 @@ from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memcmp
 
+# What `_above` answers.
+ABOVE = cython.declare(cython.int, 1)
+ABOVE_TIED = cython.declare(cython.int, 2)
+
 
 @cython.final
 @cython.cclass
@@ -119,34 +123,53 @@ class BTreeIndex(BTreeReader):
         store_release64(cython.address(tree.version), tree.clock)
         return True
 
-    def _append(self, key, mixed, entry):
-        """Insert a key that is above all others, without a descent; False when it is not, or there is no room."""
+    def _above(self, key, mixed, head):
+        """Is the key above all others, and does its head in the last leaf tell? 0 also when it cannot be told."""
         leaf: cython.pointer(Node) = node_at(self.base, self.tree.tail)
-        head: uint64_t
         last: cython.pointer(Slot)
         order: cython.int = 0
-        is_above: cython.bint
-        if self.tree.tail == 0 or leaf.count == 0 or leaf.count == NODE_SLOTS:
-            return False
+        if leaf.count == 0:
+            return 0
         if leaf.skip > leaf.fence_skip and (
             key.size < leaf.skip
             or memcmp(key.data, blob_data(blob_at(self.blobs, leaf.prefix)), leaf.skip) != 0
         ):
-            return False
-        head = leaf_head(key.data, key.size, leaf.skip, mixed)
+            return 0
+        head[0] = leaf_head(key.data, key.size, leaf.skip, mixed)
         last = cython.address(leaf.slots[leaf.count - 1])
-        is_above = head > last.head | TAG_MASK
-        if not is_above and (
-            not is_tied(head, last.head)
+        if head[0] > last.head | TAG_MASK:
+            return ABOVE
+        if (
+            not is_tied(head[0], last.head)
             or compare_key(self.log, last.value, key, cython.address(order)) != MATCH_YES
             or order <= 0
         ):
+            return 0
+        return ABOVE_TIED
+
+    def is_above(self, key):
+        head: uint64_t = 0
+        if self.tree.height == 0:
+            return True
+        return (
+            self.tree.tail != 0 and self._above(key, mix_key(key.data, key.size), cython.address(head)) != 0
+        )
+
+    def _append(self, key, mixed, entry):
+        """Insert a key that is above all others, without a descent; False when it is not, or there is no room."""
+        leaf: cython.pointer(Node) = node_at(self.base, self.tree.tail)
+        head: uint64_t = 0
+        above: cython.int
+        if self.tree.tail == 0 or leaf.count == NODE_SLOTS:
+            return False
+        above = self._above(key, mixed, cython.address(head))
+        if above == 0:
             return False
         begin_write(leaf)
         insert_slot(leaf, leaf.count, head, entry)
         end_write(self.tree, leaf)
         self.tree.count += 1
-        if not is_above:
+        if above == ABOVE_TIED:
             raise_leaf(self.store, self.log, leaf)
         return True
 

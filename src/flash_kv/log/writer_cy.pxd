@@ -28,7 +28,7 @@ cdef class LogWriter:
     ) noexcept nogil
     cdef uint64_t seal_record(self, uint8_t* place, uint64_t offset, uint64_t size, int kind, int flags) noexcept nogil
     cdef int publish(self, uint8_t* place, uint64_t size, uint64_t word, uint64_t records) noexcept nogil
-    cdef void unpublish(self, uint8_t* place, uint64_t size) noexcept nogil
+    cdef void unpublish(self, uint8_t* place, uint64_t size, uint64_t records) noexcept nogil
     cdef void _blank(self, uint8_t* place, uint64_t size) noexcept nogil
     cdef int withdraw(self, SegmentRef* ref, uint8_t* data, uint64_t offset, uint64_t size, uint64_t lsn) noexcept nogil
     cdef int _write(self, int fd, const uint8_t* data, uint64_t size, uint64_t offset) noexcept nogil

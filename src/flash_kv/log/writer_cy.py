@@ -104,11 +104,11 @@ class LogWriter:
         self.next_lsn += records
         return 0
 
-    def unpublish(self, place, size):
-        """Take back the one record just published, before anything else follows it."""
+    def unpublish(self, place, size, records):
+        """Take back what was just published, before anything else follows it."""
         self.tail -= size
         store_release64(cython.address(self.ref.used), self.tail)
-        self.next_lsn -= 1
+        self.next_lsn -= records
         self._blank(place, size)
 
     def _blank(self, place, size):
