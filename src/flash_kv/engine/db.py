@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +33,7 @@ from flash_kv.engine.reports import (
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.engine.snapshot import Snapshot
 from flash_kv.engine.stats import gather
+from flash_kv.engine.steps import call_all
 from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
 from flash_kv.errors import (
@@ -217,11 +218,9 @@ class DB(DictMethods):
         """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
         with SignalsHeld(), _named(self._path, "close"):
             try:
-                with ExitStack() as steps:
-                    if self._lock_file is not None:
-                        steps.callback(self._lock_file.release)
-                    if hasattr(self, "_segments"):
-                        steps.callback(self._segments.close_files)
+                # The lock last: nobody else may come in before.
+                files = [self._segments.close_files] if hasattr(self, "_segments") else []
+                call_all(files if self._lock_file is None else [*files, self._lock_file.release])
             finally:
                 self._is_let_go = True
                 open_stores.remove(self)

@@ -31,7 +31,7 @@ from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import MANIFEST, hint_name, parse
+from flash_kv.log.names import MANIFEST, SEGMENT_SUFFIX, hint_name, parse
 from flash_kv.log.records import (
     ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 LOAD_THREADS_MAX = 8
 # Below, all segments are read in the time that it takes to start threads.
 THREADS_FROM_BYTES = 4 * 1024**2
+# To map a file, touch it and unmap it takes longer than to read so much.
+SMALL_HINT_BYTES = 16 * 1024
 
 Result = TypeVar("Result")
 
@@ -263,7 +265,7 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
     try:
         source: Mapping | bytes
         size = system.file_size(path)
-        if segment.mapping is not None and size:
+        if segment.mapping is not None and size > SMALL_HINT_BYTES:
             source = segments.map_hint(fd, size)
         else:
             source = system.read_at(fd, size, 0)
@@ -421,11 +423,12 @@ def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
 def require_current_manifest(segments: SegmentSet) -> None:
     """CorruptionError when there are segments with records that the manifest is too old to know."""
     for name in segments.system.list_directory(segments.directory):
-        found = parse(name)
+        # Most names are those of other files: not parsed.
+        found = parse(name) if name.endswith(SEGMENT_SUFFIX) else None
         if found is None or found.kind != "segment" or found.segment_id is None:
             continue
         if found.segment_id >= segments.next_segment_id:
-            _require_expendable(segments, segments.directory / name, found.segment_id)
+            _require_expendable(segments, os.path.join(segments.directory, name), found.segment_id)
 
 
 def remove_leftovers(segments: SegmentSet) -> None:
@@ -436,10 +439,10 @@ def remove_leftovers(segments: SegmentSet) -> None:
             continue
         if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
             continue
-        segments.system.unlink(segments.directory / name)
+        segments.system.unlink(os.path.join(segments.directory, name))
 
 
-def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> None:
+def _require_expendable(segments: SegmentSet, path: str, segment_id: int) -> None:
     """A segment younger than the manifest may go if compaction made it or nothing was written to it."""
     fd = segments.system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

@@ -26,6 +26,7 @@ FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 64 * 1024**2
 
 Origin = Literal["writer", "compaction"]
+_ORIGINS = get_args(Origin)
 
 _LSN_MAX = 2**64 - 1
 _EPOCH_MAX = 2**64 - 1
@@ -63,7 +64,7 @@ class SegmentEntry:
     def __post_init__(self) -> None:
         _check("segment_id", self.segment_id, 1, SEGMENT_ID_MAX)
         _check("epoch", self.epoch, 0, _EPOCH_MAX)
-        if self.origin not in get_args(Origin):
+        if self.origin not in _ORIGINS:
             raise ValueError(f"origin is {self.origin!r}")
         if self.sealed_bytes is not None:
             _check("sealed_bytes", self.sealed_bytes, 0, _COUNT_MAX)
