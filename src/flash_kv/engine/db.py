@@ -121,7 +121,7 @@ class DB(DictMethods):
         # (the inode's time goes to the journal), so a store that syncs each commit writes its log that way
         # and reads it through the mapping.
         is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
-        self._set_up(self._table, is_written_mapped, self._write_hook)
+        self._set_up(self._table, is_written_mapped, self._write_hook, options.align)
         manifest = recovery.find_or_create(system, self._path, options)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
         self._is_ordered = options.index != "hash"

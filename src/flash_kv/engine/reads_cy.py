@@ -22,12 +22,12 @@ from cython.cimports.flash_kv.intrinsics import load_relaxed64, unlikely
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
-    HEADER_SIZE,
     KIND_VALUE,
     RecordHeader,
     offset_of,
     record_size,
     segment_of,
+    value_start,
 )
 from cython.cimports.flash_kv.log.table_cy import (
     VIEW_WINDOW,
@@ -211,7 +211,7 @@ class Reads(Core):
             memory = cython.cast(object, ref.memory)
             # Noted before the check, which may give up the GIL: a withdrawal would write over them.
             is_value = record.kind == KIND_VALUE
-            start = offset_of(position) + HEADER_SIZE + record.key_size
+            start = offset_of(position) + value_start(record)
             end = start + record.value_size
             if record_size(record) < VIEW_WINDOW:
                 is_sound = is_record_sound(self.log, position, record)

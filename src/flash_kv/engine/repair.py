@@ -29,7 +29,7 @@ from flash_kv.engine.staging import Staging
 from flash_kv.errors import CorruptionError, FlashKVError, StrPath, storage_error
 from flash_kv.io.system import REAL, System
 from flash_kv.log.records import KIND_TOMBSTONE
-from flash_kv.options import Options
+from flash_kv.options import ALIGNMENTS, Options
 
 
 class _Winner(NamedTuple):
@@ -40,6 +40,7 @@ class _Winner(NamedTuple):
     """Which of the segments it is in."""
     value_offset: int
     value_size: int
+    is_aligned: bool = False
 
 
 def repair(source: StrPath, dest: StrPath, *, system: System = REAL) -> RepairReport:
@@ -143,7 +144,9 @@ class _Salvage:
             self.records_salvaged += segment.scan.record_count
             for record in segment.scan.records():
                 size = -1 if record.kind == KIND_TOMBSTONE else record.value_size
-                self._offer(record.key, _Winner(record.lsn, place, record.value_offset, size))
+                self._offer(
+                    record.key, _Winner(record.lsn, place, record.value_offset, size, record.is_aligned)
+                )
         if segment.damages:
             self._take_lost(segment)
 
@@ -203,7 +206,10 @@ class _Salvage:
             for key, winner in self._winners.items()
             if winner.value_size >= 0
         )
-        with DB(path, Options(index="hash", compaction="off"), system=self._system) as db:
+        # All of them, if one is: a store with values of both kinds was opened with two alignments.
+        is_aligned = any(winner.is_aligned for winner in self._winners.values())
+        options = Options(index="hash", compaction="off", align=ALIGNMENTS[-1] if is_aligned else 1)
+        with DB(path, options, system=self._system) as db:
             for place, offset, size, key in values:
                 content = self._segments[place].content
                 value = b"" if content is None else content.read(offset, size)

@@ -26,7 +26,7 @@ from cython.cimports.flash_kv.engine.core_cy import (
 )
 from cython.cimports.flash_kv.engine.reads_cy import Reads
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE
+from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE, padded_size
 from cython.cimports.flash_kv.log.table_cy import Key
 from cython.cimports.libc.stdint import uint64_t
 
@@ -43,13 +43,6 @@ PIECE_BYTES = cython.declare(uint64_t, 1 << 17)
 BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
 
 NOTHING = cython.declare(object, object())
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def record_bytes(key_size: uint64_t, value_size: uint64_t) -> uint64_t:
-    return (HEADER_SIZE + key_size + value_size + 7) & ~cython.cast(uint64_t, 7)
 
 
 @cython.cclass
@@ -117,7 +110,9 @@ class Writes(Reads):
                         break
                     if outcome != NEEDS_ROOM:
                         self.raise_failure(outcome, cython.address(parsed))
-                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+                    self._make_room(
+                        padded_size(parsed.size, self.writer.align - 1, borrowed_value.size), False
+                    )
             finally:
                 release(cython.address(borrowed_value))
         finally:
@@ -171,7 +166,7 @@ class Writes(Reads):
                     break
                 if outcome != NEEDS_ROOM:
                     self.raise_failure(outcome, cython.address(parsed))
-                self._make_room(record_bytes(parsed.size, 0), True)
+                self._make_room(padded_size(parsed.size, 0, 0), True)
         finally:
             release(cython.address(borrowed))
         self.finish(cython.address(commit))
@@ -230,7 +225,9 @@ class Writes(Reads):
                         break
                     if outcome != NEEDS_ROOM:
                         self.raise_failure(outcome, cython.address(parsed))
-                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+                    self._make_room(
+                        padded_size(parsed.size, self.writer.align - 1, borrowed_value.size), False
+                    )
                 value = PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, borrowed_value.data), borrowed_value.size
                 )
@@ -268,7 +265,7 @@ class Writes(Reads):
                     # It is in the log, and in the index in part.
                     self._unwind(commit.segment_id, commit.offset, commit.size, commit.lsn)
                 self.raise_failure(outcome, cython.address(batch.keys[0]))
-            self._make_room(HEADER_SIZE + batch.size, batch.puts == 0)
+            self._make_room(HEADER_SIZE + self.batch_room(batch), batch.puts == 0)
 
     def _commit_waiting(self, batch: BatchBuffer, durability: object) -> int:
         """Commit a batch, all or nothing; how many of its keys existed before.
