@@ -2,8 +2,8 @@
 
 The lowest level is a list of leaves, the same as those of the B-tree (btree_node.pxd): 58 slots of 8 key bytes and an
 entry. Before each leaf stands a tower with the leaf's separator, the shortest string that tells its keys from those on
-its left, and with links to the next tower of each level up to its height, a quarter of the towers at each level
-(skiplist_tower.pxd draws it). Nothing is ever balanced: a split puts one tower into the list, a join takes one out.
+its left, and with links to the next tower of each level up to its height, half of the towers at each level of the level
+below (skiplist_tower.pxd draws it). Nothing is ever balanced: a split puts one tower into the list, a join takes one out.
 
 A link holds the number of bytes that the separators on its two sides share, and the 8 bytes after them. A search knows
 how many bytes its key shares with the separator it is at, and so passes a tower or turns down without a look at it, and
@@ -18,7 +18,14 @@ Invariants: those that skiplist_check_cy checks.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_node import Node, Tree, begin_write, end_write, node_at
+from cython.cimports.flash_kv.index.btree_node import (
+    Node,
+    Tree,
+    begin_write,
+    end_write,
+    node_at,
+    prefetch_hints,
+)
 from cython.cimports.flash_kv.index.leaf_index_cy import LeafIndex
 from cython.cimports.flash_kv.index.leaf_join_cy import (
     Joint,
@@ -40,9 +47,10 @@ from cython.cimports.flash_kv.index.skiplist_tower import (
     covers,
     enter_leaf,
     is_tower,
+    likely_leaf,
     link_at,
     next_of,
-    prefetch_leaf,
+    prefetch_half,
     prefetch_tower,
     tower_at,
 )
@@ -86,7 +94,7 @@ class SkipListIndex(LeafIndex):
             moves += 1
             if unlikely(moves == MOVES_MAX):
                 return False
-        prefetch_leaf(self.tree, self.base, self.blobs, climb.tower)
+        prefetch_half(self.tree, self.base, self.blobs, climb.tower, key.data, key.size)
         return enter_leaf(self.tree, self.base, self.blobs, climb.tower, spot) and covers(
             self.tree, self.blobs, climb.tower, key.data, key.size
         )
@@ -115,7 +123,7 @@ class SkipListIndex(LeafIndex):
                     prefetch_tower(self.blobs, climb)
                     moving += 1
                 else:
-                    prefetch_leaf(self.tree, self.base, self.blobs, climb.tower)
+                    prefetch_hints(likely_leaf(self.tree, self.base, self.blobs, climb.tower))
         for i in range(group.count):
             if not (
                 enter_leaf(self.tree, self.base, self.blobs, climbs[i].tower, cython.address(group.spots[i]))
@@ -128,7 +136,7 @@ class SkipListIndex(LeafIndex):
         begin_climb(self.tree, cython.address(climb))
         while advance(self.tree, self.blobs, key.data, key.size, cython.address(climb)):
             pass
-        prefetch_leaf(self.tree, self.base, self.blobs, climb.tower)
+        prefetch_half(self.tree, self.base, self.blobs, climb.tower, key.data, key.size)
         return node_at(self.base, tower_at(self.blobs, climb.tower).leaf)
 
     def _plant(self):

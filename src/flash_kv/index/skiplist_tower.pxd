@@ -13,15 +13,16 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.index.btree_inner_cy cimport readable_blob
 from flash_kv.index.btree_node cimport (
-    BLOB_UNIT, Node, Tree, common_prefix, head_of, leading_zeros, node_at, prefetch_line, prefetch_lines,
+    BLOB_UNIT, Node, Tree, common_prefix, head_of, leading_zeros, node_at, prefetch_hints, prefetch_line,
+    prefetch_lines,
 )
 from flash_kv.index.leaf_reader_cy cimport Spot
 from flash_kv.intrinsics cimport load_acquire32, load_acquire64, load_relaxed32, load_relaxed64, unlikely
 
 cdef enum:
-    LEVELS = 16                           # 4^16 towers
+    LEVELS = 24                           # 2^24 towers, a thousand million keys
     TOWER_HEADER = 16                     # one unit of blobs
-    TOWER_BYTES_MAX = 320                 # of the tallest, without its separator
+    TOWER_BYTES_MAX = 416                 # of the tallest, without its separator
     MOVES_MAX = 65536                     # more, and a search is lost among towers that change
 
 cdef struct Link:
@@ -176,11 +177,31 @@ cdef inline bint covers(
         return False
     return next_of(word) == 0 or not passes(tree, blobs, key, key_size, link, word, &shared)
 
-cdef inline void prefetch_leaf(Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref) noexcept nogil:
-    """Bring in all of a tower's leaf. Requires: is_tower."""
+cdef inline Node* likely_leaf(Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref) noexcept nogil:
+    """The leaf of a tower, to be brought in; node 0 when the tower changes. Requires: is_tower."""
     cdef uint32_t number = load_relaxed32(&tower_at(blobs, ref).leaf)
-    if number < tree.nodes_size:
-        prefetch_lines(node_at(base, number), 0, 15)
+    return node_at(base, number if number < tree.nodes_size else 0)
+
+cdef inline void prefetch_half(
+    Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref, const uint8_t* key, uint32_t key_size
+) noexcept nogil:
+    """Bring in the half of a leaf where the key probably is, as if keys were spread evenly between the separators on
+    both sides. Requires: is_tower."""
+    cdef Node* node = likely_leaf(tree, base, blobs, ref)
+    cdef Link* link = link_at(tower_at(blobs, ref), 0)
+    cdef uint32_t common = <uint32_t>(load_relaxed64(&link.word) >> 32) & 0xFFFFFF
+    cdef uint32_t size = 0
+    cdef const uint8_t* separator
+    cdef uint64_t low
+    prefetch_hints(node)
+    separator = read_separator(tree, blobs, ref, &size)
+    if unlikely(separator == NULL or common > size):
+        return
+    low = head_of(separator, size, common)
+    if head_of(key, key_size, common) - low > (load_relaxed64(&link.head) - low) >> 1:
+        prefetch_lines(node, 6, 14)
+    else:
+        prefetch_lines(node, 2, 8)
 
 cdef inline void prefetch_tower(uint8_t* blobs, const Climb* climb) noexcept nogil:
     """Bring in the head of a tower and the links that will be looked at first."""

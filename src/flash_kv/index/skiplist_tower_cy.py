@@ -37,9 +37,9 @@ def draw_height(store, hash_key):
         cython.cast(cython.pointer(cython.const[uint8_t]), cython.address(store.tree.draws)),
         cython.sizeof(uint64_t),
     )
-    while height < LEVELS and drawn & 3 == 0:
+    while height < LEVELS and drawn & 1 == 0:
         height += 1
-        drawn >>= 2
+        drawn >>= 1
     return height
 
 
@@ -113,7 +113,7 @@ def _connect(store: NodeStore, left: uint32_t, level: uint32_t, right: uint32_t)
 
 
 def raise_tower(store, before, ref):
-    towers: uint32_t[16]
+    towers: uint32_t[24]
     tower: cython.pointer(Tower) = tower_at(store.blobs, ref)
     level: uint32_t
     trace(store, before, towers)
@@ -125,7 +125,7 @@ def raise_tower(store, before, ref):
 
 
 def fell_tower(store, before, ref):
-    towers: uint32_t[16]
+    towers: uint32_t[24]
     tower: cython.pointer(Tower) = tower_at(store.blobs, ref)
     level: uint32_t
     trace(store, before, towers)

@@ -7,7 +7,7 @@ one that has none starts over.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_node import NODE_SLOTS, Tree
+from cython.cimports.flash_kv.index.btree_node import NODE_SLOTS, Tree, prefetch_line, prefetch_lines
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
 from cython.cimports.flash_kv.index.leaf_reader_cy import Spot, is_unchanged
@@ -21,9 +21,9 @@ from cython.cimports.flash_kv.index.skiplist_tower import (
     covers,
     enter_leaf,
     is_tower,
+    likely_leaf,
     link_at,
     next_of,
-    prefetch_leaf,
     tower_at,
 )
 from cython.cimports.flash_kv.intrinsics import load_acquire32, load_acquire64
@@ -49,14 +49,17 @@ def _neighbour(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uint
 @cython.nogil
 @cython.exceptval(check=False)
 def _look_ahead(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uint32_t:
-    """Bring in the leaf of the neighbour of a tower that was looked at before; the neighbour, 0 for none."""
+    """Bring in the leaf of a tower, and its neighbour; the neighbour, 0 for none."""
+    following: uint32_t
     if ref == 0:
         return 0
-    ref = _neighbour(store, ref, is_reverse)
-    if not is_tower(store.tree, ref, 1):
-        return 0
-    prefetch_leaf(store.tree, store.base, store.blobs, ref)
-    return ref
+    following = _neighbour(store, ref, is_reverse)
+    if is_tower(store.tree, following, 1):
+        prefetch_line(tower_at(store.blobs, following))
+    else:
+        following = 0
+    prefetch_lines(likely_leaf(store.tree, store.base, store.blobs, ref), 0, 15)
+    return following
 
 
 @cython.cfunc
@@ -131,7 +134,7 @@ def walk_once(store, log, state, entries, capacity):
     slot = seek_leaf(store, log, cython.address(leaf), state)
     if slot < 0:
         return slot
-    ahead = ref
+    ahead = _look_ahead(store, ref, state.is_reverse)
     for distance in range(LOOK_AHEAD):
         if capacity > (distance + 1) * NODE_SLOTS:
             ahead = _look_ahead(store, ahead, state.is_reverse)
