@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from flash_kv.errors import OptionsError
 
-IndexKind = Literal["hash", "btree"]
+IndexKind = Literal["hash", "btree", "skiplist"]
 IoKind = Literal["mmap", "file"]
 CompactionMode = Literal["auto", "off"]
 DurabilitySpec = (
@@ -71,9 +71,9 @@ class Options:
     # Behaviour: what a program can rely on
     # --------------------------------------------------------------------------------------------------------
 
-    # The index that finds a key's newest record. "btree" keeps keys in order: ranges, prefixes, reverse;
-    # about 40 bytes of memory per key. "hash" has no order, takes about 24 bytes and is faster for single
-    # keys. Any directory opens with either; a crash makes no difference.
+    # The index that finds a key's newest record. "btree" and "skiplist" keep keys in order: ranges,
+    # prefixes, reverse; about 40 bytes of memory per key. "hash" has no order, takes about 24 bytes and is
+    # faster for single keys. Any directory opens with any kind; a crash makes no difference.
     index: IndexKind = "btree"
 
     # When a write is safe from what. "process": once it returns it survives the death of the process, at no

@@ -197,7 +197,9 @@ def test_stores_of_many_threads_do_not_meet(tmp_path: Path, index: str, io: str)
     call_together(*(lambda number=number: live(number) for number in range(5)))
 
 
-@pytest.mark.parametrize(("index", "io"), [("btree", "file"), ("hash", "file"), ("btree", "mmap")])
+@pytest.mark.parametrize(
+    ("index", "io"), [("btree", "file"), ("hash", "file"), ("btree", "mmap"), ("skiplist", "mmap")]
+)
 def test_many_reads_at_once_beside_compaction_find_every_key(open_db: OpenDB, rng: random.Random) -> None:
     db = open_db(**SMALL, compaction="off")
     content = {b"%04d" % number: b"%04d" % number * 30 for number in range(600)}

@@ -289,7 +289,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         else:
             assert self.db.stats().live_bytes == before
 
-    @rule(index=st.sampled_from(["hash", "btree"]))
+    @rule(index=st.sampled_from(["hash", "btree", "skiplist"]))
     def reopen(self, index: str) -> None:
         self.let_go()
         self.db.close()

@@ -82,7 +82,7 @@ def test_value_that_has_no_utf_8_is_refused(open_db: OpenDB, write: str) -> None
 
 @pytest.mark.parametrize("key", [b"", "", bytearray(), memoryview(b"")])
 @pytest.mark.parametrize("use", KEY_USES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_empty_key_is_a_value_error(open_db: OpenDB, use: str, key: Any) -> None:
     db = open_db()
     db[b"a"] = b"1"
@@ -94,7 +94,7 @@ def test_empty_key_is_a_value_error(open_db: OpenDB, use: str, key: Any) -> None
 
 @pytest.mark.parametrize("key", [5, None, 1.5, ("a",), object(), [1], memoryview(b"abcd")[::2]])
 @pytest.mark.parametrize("use", KEY_USES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_key_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, use: str, key: Any) -> None:
     db = open_db()
     db[b"a"] = b"1"
@@ -108,7 +108,7 @@ def test_key_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, use:
 
 @pytest.mark.parametrize("value", [5, None, 1.5, ["a"], memoryview(b"abcd")[::2]])
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_value_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, write: str, value: Any) -> None:
     db = open_db()
     with pytest.raises(ValueTypeError) as caught:

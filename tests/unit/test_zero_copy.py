@@ -185,7 +185,7 @@ def test_scans_give_views(open_db: OpenDB) -> None:
     assert views == content
 
 
-@pytest.mark.parametrize("index", ["btree"])
+@pytest.mark.parametrize("index", ["btree", "skiplist"])
 def test_a_range_of_views_goes_either_way(open_db: OpenDB) -> None:
     db = open_db()
     db.update({b"%d" % number: b"%d" % number for number in range(10)})

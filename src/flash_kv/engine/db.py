@@ -36,6 +36,7 @@ from flash_kv.engine.stats import gather
 from flash_kv.engine.steps import call_all
 from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
+from flash_kv.engine.views import ORDERED_KINDS
 from flash_kv.errors import (
     ClosedError,
     FlashKVError,
@@ -49,6 +50,7 @@ from flash_kv.errors import (
 from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
+from flash_kv.index.skiplist_cy import SkipListIndex
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
@@ -61,7 +63,7 @@ UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
 
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
+INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "skiplist": SkipListIndex}
 
 
 class DB(DictMethods):
@@ -124,7 +126,7 @@ class DB(DictMethods):
         self._set_up(self._table, is_written_mapped, self._write_hook, options.align)
         manifest = recovery.find_or_create(system, self._path, options)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
-        self._is_ordered = options.index != "hash"
+        self._is_ordered = options.index in ORDERED_KINDS
         found = recovery.recover(self._segments)
         if options.read_only:
             recovery.leave(self._segments, found)

@@ -20,7 +20,7 @@ def open_store(
 ) -> DB:
     """Open the store in the directory `path`, or make one there.
 
-    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
+    `index`: "btree" or "skiplist" (ordered), or "hash" (least memory, fastest point access); any store opens with any.
     `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
     are the fields of `flash_kv.Options`.
 

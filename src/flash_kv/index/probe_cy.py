@@ -39,6 +39,10 @@ def new_index(kind: str, table: SegmentTable) -> Index:
         from flash_kv.index.btree_cy import BTreeIndex
 
         return BTreeIndex(table, b"0123456789abcdef")
+    if kind == "skiplist":
+        from flash_kv.index.skiplist_cy import SkipListIndex
+
+        return SkipListIndex(table, b"0123456789abcdef")
     from flash_kv.index.hash_cy import HashIndex
 
     return HashIndex(table, b"0123456789abcdef")
