@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flash_kv.codecs.arrays import Arrow, NumPy
 from flash_kv.codecs.codec import Codec, KeyCodec
+from flash_kv.codecs.compressed import Lz4, Zstd
 from flash_kv.codecs.keys import IntKeys, RawKeys, StrKeys
+from flash_kv.codecs.packed import Msgpack
 from flash_kv.codecs.pickled import Pickle
 from flash_kv.codecs.plain import Json, Raw, Str
 from flash_kv.codecs.tuples import TupleKeys
@@ -17,9 +20,12 @@ CODECS: dict[str, Callable[[], Codec[Any]]] = {
     "raw": Raw,
     "str": Str,
     "json": Json,
+    "msgpack": Msgpack,
+    "numpy": NumPy,
+    "arrow": Arrow,
     "pickle": Pickle,
 }
-WRAPPERS: dict[str, Callable[[Codec[Any]], Codec[Any]]] = {}
+WRAPPERS: dict[str, Callable[[Codec[Any]], Codec[Any]]] = {"zstd": Zstd, "lz4": Lz4}
 KEY_CODECS: dict[str, Callable[[], KeyCodec[Any]]] = {
     "raw": RawKeys,
     "str": StrKeys,

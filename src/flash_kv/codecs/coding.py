@@ -65,7 +65,8 @@ class Coding(Generic[K, V]):
 
     def read_value(self, key: bytes, data: bytes | memoryview) -> V:
         try:
-            return self.codec.decode(data)
+            # A batch and a pop have a copy of their own, in bytes.
+            return self.codec.decode(memoryview(data) if self.reads_in_place else data)
         except (FlashKVError, MemoryError):
             raise
         except Exception as error:
