@@ -10,7 +10,11 @@ from flash_kv import errors
 from flash_kv.errors import (
     BatchStateError,
     ClosedError,
+    CodecMismatchError,
+    CodecUnavailableError,
     CorruptionError,
+    DecodeError,
+    EncodeError,
     FlashKVError,
     ForkedError,
     FormatVersionError,
@@ -43,6 +47,26 @@ CASES: list[tuple[FlashKVError, type[Exception], dict[str, object]]] = [
         {"path": "/s/LOCK", "holder_pid": 77, "holder_host": "box", "errno": errno.EAGAIN},
     ),
     (LockedError("/s/LOCK"), BlockingIOError, {"holder_pid": None}),
+    (
+        CodecMismatchError("/s", ("json", "raw"), ("str", "raw")),
+        ValueError,
+        {"path": "/s", "stored": ("json", "raw"), "wanted": ("str", "raw")},
+    ),
+    (
+        CodecUnavailableError("zstd", "zstd", "no module"),
+        ImportError,
+        {"codec": "zstd", "extra": "zstd", "reason": "no module"},
+    ),
+    (
+        EncodeError("value", "json", "set", "no sets"),
+        TypeError,
+        {"what": "value", "codec": "json", "type_name": "set", "reason": "no sets"},
+    ),
+    (
+        DecodeError("value", b"k", "json", "no JSON"),
+        ValueError,
+        {"what": "value", "key": b"k", "codec": "json", "reason": "no JSON"},
+    ),
     (KeyTypeError("int"), TypeError, {"type_name": "int"}),
     (KeySizeError(0, 65536), ValueError, {"size": 0, "limit": 65536}),
     (KeyOrderError(7, b"a"), ValueError, {"number": 7, "key": b"a"}),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from flash_kv import DB, ClosedError, CorruptionError, KeySizeError, KeyTypeError, PoisonedError
@@ -129,6 +130,25 @@ def test_the_mapping_of_a_compacted_segment_goes_with_its_last_view(open_db: Ope
     assert view == bytes(50_000)
     del view
     assert str(tmp_path) not in _maps()
+
+
+def test_who_keeps_the_owner_of_a_view_and_not_its_buffer_keeps_the_bytes(open_db: OpenDB, io: str) -> None:
+    with open_db() as db:
+        db["key"] = bytes(range(256)) * 4096
+        view = db.view("key")
+        assert view is not None
+        owner = view.obj
+        # As numpy does it, which reads on by the address.
+        array = numpy.ndarray(view.nbytes, numpy.uint8, view)
+        view.release()
+        del view, db["key"]
+        db.compact()
+    assert array.tobytes() == bytes(range(256)) * 4096
+    del array
+    segments = [line for line in _maps().splitlines() if str(db.path) in line and ".seg" in line]
+    assert bool(segments) == (io == "mmap")
+    del owner
+    assert str(db.path) not in _maps()
 
 
 def segment_files(directory: Path) -> list[Path]:

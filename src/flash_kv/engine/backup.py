@@ -106,6 +106,7 @@ class _Backup:
                     epoch=segments.epoch,
                     next_segment_id=segments.next_segment_id,
                     last_lsn=moment.last_lsn,
+                    codecs=segments.codecs,
                     segments=(),
                 )
                 for part in moment.parts:

@@ -10,13 +10,12 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flash_kv.engine import open_stores, recovery
+from flash_kv.engine import naming, open_stores, recovery
 from flash_kv.engine.backup import backup
 from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
@@ -45,6 +44,7 @@ from flash_kv.errors import (
     ReadOnlyError,
     StoreNotFoundError,
     StrPath,
+    naming_place,
     storage_error,
 )
 from flash_kv.index.btree_cy import BTreeIndex
@@ -54,6 +54,7 @@ from flash_kv.index.skiplist_cy import SkipListIndex
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
+from flash_kv.log.manifest import Codecs
 from flash_kv.log.names import segment_name
 from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
@@ -73,10 +74,14 @@ class DB(DictMethods):
     iterated in byte order. Every iteration runs on a snapshot of the moment it begins. Made by `flash_kv.open`.
     """
 
-    def __init__(self, path: StrPath, options: Options, system: System = REAL) -> None:
+    def __init__(
+        self, path: StrPath, options: Options, system: System = REAL, codecs: Codecs | None = None
+    ) -> None:
         self._path = Path(os.fspath(path)).absolute()
         self._options = options
         self._system = system
+        # What the caller takes the bytes for; None: for bytes, whatever the store says they are.
+        self._codecs_wanted = codecs
         self._pid = os.getpid()
         self._durability = parse_durability(options.durability)
         self._write_hook = None if type(system) is System else system.write_at
@@ -105,7 +110,7 @@ class DB(DictMethods):
             with SignalsHeld():
                 self._lock_file = self._lock()
             open_stores.add(self)
-            with _named(self._path, "open"):
+            with naming_place(self._path, "open"):
                 found = self._recover()
             self._recovery = found.report(time.monotonic() - started)
             self._set_state(READ_ONLY, options.read_only)
@@ -124,7 +129,7 @@ class DB(DictMethods):
         # and reads it through the mapping.
         is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
         self._set_up(self._table, is_written_mapped, self._write_hook, options.align)
-        manifest = recovery.find_or_create(system, self._path, options)
+        manifest = recovery.find_or_create(system, self._path, options, self._codecs_wanted)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
         self._is_ordered = options.index in ORDERED_KINDS
         found = recovery.recover(self._segments)
@@ -132,11 +137,12 @@ class DB(DictMethods):
             recovery.leave(self._segments, found)
         else:
             recovery.settle(self._segments, found)
-        self._load(found)
+        keys = self._load(found)
         self._segments.release_hints()
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
+        naming.settle(self, self._codecs_wanted, keys)
         return found
 
     def _make_directory(self) -> None:
@@ -164,14 +170,15 @@ class DB(DictMethods):
         except OSError as error:
             raise storage_error(error, path=self._path, operation="lock") from error
 
-    def _load(self, found: recovery.Recovery) -> None:
-        """Register what was found and build the index from it."""
+    def _load(self, found: recovery.Recovery) -> int:
+        """Register what was found and build the index from it; how many keys there are."""
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
         index = INDEX_CLASSES[self._options.index](self._table, segments.hash_key)
         keys = recovery.fill_index(segments, index, self._table, [one.run for one in found.kept])
         self._install_index(index, keys)
+        return keys
 
     @property
     def path(self) -> Path:
@@ -182,6 +189,11 @@ class DB(DictMethods):
     def options(self) -> Options:
         """The options it was opened with."""
         return self._options
+
+    @property
+    def codecs(self) -> tuple[str, str]:
+        """The names of the codecs of its values and of its keys; "raw" for plain bytes."""
+        return self._segments.codecs
 
     @property
     def closed(self) -> bool:
@@ -211,14 +223,14 @@ class DB(DictMethods):
                 try:
                     self._set_state(CLOSED, True)
                     if was_writable:
-                        with _named(self._path, "close"):
+                        with naming_place(self._path, "close"):
                             self._segments.close()
                 finally:
                     self._let_go()
 
     def _let_go(self) -> None:
         """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
-        with SignalsHeld(), _named(self._path, "close"):
+        with SignalsHeld(), naming_place(self._path, "close"):
             try:
                 # The lock last: nobody else may come in before.
                 files = [self._segments.close_files] if hasattr(self, "_segments") else []
@@ -297,7 +309,7 @@ class DB(DictMethods):
         )
 
     def _make_room(self, size: int, is_delete: bool) -> None:
-        with _named(self._path, "make room in"):
+        with naming_place(self._path, "make room in"):
             self._segments.make_room(size, is_delete)
         self._maintenance.wake()
         if len(self._segments.unsealed) > UNSEALED_MAX:
@@ -452,7 +464,7 @@ class DB(DictMethods):
         self._require_writable()
         self._compactor.require_outside("compact()")
         self._maintenance.start()
-        with _named(self._path, "compact"):
+        with naming_place(self._path, "compact"):
             self._segments.rotate()
             self._segments.seal_rotated(is_freeing=True)
         return self._compactor.run_all(progress)
@@ -480,14 +492,3 @@ class DB(DictMethods):
         """The state of the store, in O(segments)."""
         self.check_open()
         return gather(self)
-
-
-@contextmanager
-def _named(path: Path, operation: str) -> Iterator[None]:
-    """An error of the operating system leaves as one of ours, with its place; a caller's own errors as they are."""
-    try:
-        yield
-    except FlashKVError:
-        raise
-    except OSError as error:
-        raise storage_error(error, path=error.filename or path, operation=operation) from error

@@ -16,6 +16,7 @@ def open_store(
     durability: DurabilitySpec = "process",
     io: IoKind = "mmap",
     read_only: bool = False,
+    codecs: tuple[str, str] | None = None,
     **options: Any,
 ) -> DB:
     """Open the store in the directory `path`, or make one there.
@@ -29,4 +30,4 @@ def open_store(
     acknowledged is there.
     """
     chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
-    return DB(path, chosen)
+    return DB(path, chosen, codecs=codecs)

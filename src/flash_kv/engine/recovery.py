@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from flash_kv.engine import naming
 from flash_kv.engine.reports import RecoveryReport
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
 from flash_kv.index.index_cy import Index
@@ -30,7 +31,7 @@ from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
-from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
+from flash_kv.log.manifest import RAW_CODECS, Codecs, Manifest, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import MANIFEST, SEGMENT_SUFFIX, hint_name, parse
 from flash_kv.log.records import (
     ORIGIN_WRITER,
@@ -145,10 +146,15 @@ def require_own(system: System, directory: Path, options: Options) -> None:
         raise StoreNotFoundError(directory)
 
 
-def find_or_create(system: System, directory: Path, options: Options) -> Manifest:
-    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow."""
+def find_or_create(system: System, directory: Path, options: Options, codecs: Codecs | None) -> Manifest:
+    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow.
+
+    A new one names its codecs from its first manifest on, so no crash leaves a store without.
+    """
     try:
-        return read_manifest(system, directory)
+        found = read_manifest(system, directory)
+        naming.require(directory, found.codecs, codecs)
+        return found
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -159,6 +165,7 @@ def find_or_create(system: System, directory: Path, options: Options) -> Manifes
         hash_key=system.random_bytes(16),
         epoch=0,
         next_segment_id=1,
+        codecs=codecs or RAW_CODECS,
         segments=(),
     )
     try:

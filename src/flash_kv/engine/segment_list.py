@@ -43,6 +43,7 @@ class SegmentList(Part):
         self.epoch = manifest.epoch
         self.next_segment_id = manifest.next_segment_id
         self.last_lsn = manifest.last_lsn
+        self.codecs = manifest.codecs
         self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
         self.open: dict[int, Segment] = {}
         self.unsealed: dict[int, Segment] = {}
@@ -147,6 +148,7 @@ class SegmentList(Part):
             epoch=self.epoch,
             next_segment_id=self.next_segment_id,
             last_lsn=self.last_lsn,
+            codecs=self.codecs,
             segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
         )
         try:
