@@ -1,7 +1,7 @@
 """A whole store with changed files: opened for reading and for writing, read, verified, repaired.
 
-Input: the kind of store; flags (1 hash index, 8 skip list, 2 io="file", 4 checksums put right); then changes: file, what is done,
-offset (2 bytes), size, and for some as many bytes.
+Input: the kind of store; flags (1 hash index, 8 skip list, 2 io="file", 4 checksums put right); then changes: file,
+what is done, offset (2 bytes), size, and for some as many bytes.
 """
 
 from __future__ import annotations

@@ -153,3 +153,21 @@ def check_list(store, log):
         checker.check_lanes(refs)
     checker.check_counts()
     return checker.faults
+
+
+def longest_lanes(store):
+    """The entries of the longest lane of each level, from the lowest. Requires: nobody changes it."""
+    longest: list = []
+    lanes: list = [next_of(store.tree.top)]
+    i: uint32_t
+    lane: cython.pointer(Lane)
+    for _ in range(store.tree.top >> 32):
+        longest.insert(0, max([lane_at(store.blobs, ref).count for ref in lanes]))
+        below: list = []
+        for ref in lanes:
+            lane = lane_at(store.blobs, ref)
+            below.append(lane.down)
+            for i in range(lane.count):
+                below.append(next_of(words_of(lane, lane.capacity)[i]))
+        lanes = below
+    return longest

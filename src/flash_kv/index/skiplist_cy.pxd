@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t
 from flash_kv.index.btree_node cimport Node
 from flash_kv.index.leaf_index_cy cimport LeafIndex
-from flash_kv.index.skiplist_lane_cy cimport Growth
+from flash_kv.index.skiplist_mark_cy cimport Growth
 from flash_kv.log.table_cy cimport Key
 
 cdef class SkipListIndex(LeafIndex):

@@ -36,7 +36,7 @@ from cython.cimports.flash_kv.index.leaf_join_cy import (
     prepare_join,
 )
 from cython.cimports.flash_kv.index.leaf_split_cy import Separator, choose_cut, divide_leaf, find_separator
-from cython.cimports.flash_kv.index.skiplist_check_cy import check_list
+from cython.cimports.flash_kv.index.skiplist_check_cy import check_list, longest_lanes
 from cython.cimports.flash_kv.index.skiplist_lane import (
     Mark,
     Search,
@@ -50,15 +50,14 @@ from cython.cimports.flash_kv.index.skiplist_lane import (
     prefetch_half,
     prefetch_next,
 )
-from cython.cimports.flash_kv.index.skiplist_lane_cy import (
+from cython.cimports.flash_kv.index.skiplist_lane_cy import Way, new_lane
+from cython.cimports.flash_kv.index.skiplist_mark_cy import (
     SPLIT_BYTES,
     SPLIT_BYTES_MAX,
     Growth,
-    Way,
     drop_growth,
     fence_of,
     insert_mark,
-    new_first_lane,
     new_mark,
     prepare_growth,
     prepare_removal,
@@ -150,7 +149,7 @@ class SkipListIndex(LeafIndex):
         separator.tail_size = 0
         ref = new_mark(self.store, cython.address(separator))
         if ref != 0:
-            lane = new_first_lane(self.store, ref)
+            lane = new_lane(self.store, ref, ref, 1)
         if lane != 0:
             number = self.store.new_node(0)
         if number == 0:
@@ -274,6 +273,10 @@ class SkipListIndex(LeafIndex):
         self.store.free_node(number)
         self.store.free_blob(right)
         finish_join(self.store, self.log, leaf, cython.address(joint))
+
+    def shape(self) -> list[int]:
+        """The entries of the longest lane of each level, from the lowest. Write lock held."""
+        return longest_lanes(self.store)
 
     def check(self) -> list[str]:
         """What is wrong with the list, one line each. Write lock held."""

@@ -25,11 +25,11 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.index.btree_inner_cy cimport readable_blob
 from flash_kv.index.btree_node cimport (
-    BLOB_UNIT, Node, Tree, common_prefix, head_of, leading_zeros, node_at, prefetch_hints, prefetch_line,
+    BLOB_UNIT, Node, Tree, head_of, leading_zeros, node_at, prefetch_hints, prefetch_line,
     prefetch_lines,
 )
 from flash_kv.index.leaf_reader_cy cimport Spot
-from flash_kv.intrinsics cimport load_acquire32, load_acquire64, load_relaxed32, load_relaxed64, unlikely
+from flash_kv.intrinsics cimport compare_changing, load_acquire32, load_acquire64, load_relaxed32, load_relaxed64, unlikely
 
 cdef enum:
     LEVELS = 8                            # of lanes
@@ -93,7 +93,11 @@ cdef inline bint is_at_or_above(
 ) noexcept nogil:
     """Is the key not below the separator? If so, adds what they share beyond the first `shared` bytes."""
     cdef uint32_t at = shared[0]
-    at += common_prefix(key + at, key_size - at, separator + at, size - at)
+    cdef uint32_t limit = min(key_size, size)
+    while at + 8 <= limit and compare_changing(key + at, separator + at, 8) == 0:
+        at += 8
+    while at < limit and key[at] == separator[at]:
+        at += 1
     if at == size or (at < key_size and key[at] > separator[at]):
         shared[0] = at
         return True
@@ -279,6 +283,14 @@ cdef inline Node* likely_leaf(Tree* tree, uint8_t* base, uint8_t* blobs, uint32_
     number = load_relaxed32(&mark_at(blobs, ref).leaf)
     return node_at(base, number if number < tree.nodes_size else 0)
 
+cdef inline uint64_t read_head(const uint8_t* separator, uint32_t size, uint32_t common) noexcept nogil:
+    """As `head_of`, for bytes that may change."""
+    cdef uint64_t head = 0
+    cdef uint32_t i
+    for i in range(common, common + 8):
+        head = head << 8 | (separator[i] if i < size else 0)
+    return head
+
 cdef inline void prefetch_half(
     Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref, const uint8_t* key, uint32_t key_size
 ) noexcept nogil:
@@ -296,7 +308,7 @@ cdef inline void prefetch_half(
     common = <uint32_t>(load_relaxed64(&mark_at(blobs, ref).next.word) >> 32) & 0xFFFFFF
     if unlikely(common > size):
         return
-    low = head_of(separator, size, common)
+    low = read_head(separator, size, common)
     if head_of(key, key_size, common) - low > (load_relaxed64(&mark_at(blobs, ref).next.head) - low) >> 1:
         prefetch_lines(node, 6, 14)
     else:

@@ -1,11 +1,7 @@
-# Marks and lanes of the skip list: making and changing them. See skiplist_lane_cy.py.
+# Lanes of the skip list: making and changing one. See skiplist_lane_cy.py. Write lock held for all of it.
 from libc.stdint cimport uint32_t, uint64_t
 from flash_kv.index.btree_store_cy cimport NodeStore
-from flash_kv.index.leaf_split_cy cimport Separator
-
-cdef enum:
-    SPLIT_BYTES_MAX = 131072              # what one split may take beside a separator: the longest lane at each level
-    SPLIT_BYTES = 192                     # what many take each
+from flash_kv.index.skiplist_lane cimport Lane, Link
 
 # The lanes that lead to a mark, by level, and how many entries of each are not beyond it.
 cdef struct Way:
@@ -13,25 +9,22 @@ cdef struct Way:
     uint32_t[9] lanes
     uint32_t[9] passed
 
-# What it takes to put a mark into the list.
-cdef struct Growth:
-    uint32_t height                       # of lanes that begin at the mark
-    uint32_t[9] lanes                     # those, and above them one more when the list gets a new level
-    Way way
-
-# A mark that is not in the list yet; 0 when memory is short.
-cdef uint32_t new_mark(NodeStore store, const Separator* separator) noexcept nogil
-# The lane of level 1 that begins at the first mark; 0 when memory is short.
-cdef uint32_t new_first_lane(NodeStore store, uint32_t mark) noexcept nogil
-# The separator of a mark as a blob, 0 for that of the first mark, below which there is nothing, and for no mark.
-cdef uint32_t fence_of(NodeStore store, uint32_t ref) noexcept nogil
-# Draw the height of a mark that is to stand after `before` and take the memory for it; False when that is short, with
-# nothing changed.
-cdef bint prepare_growth(NodeStore store, const uint64_t* hash_key, uint32_t before, Growth* growth) noexcept nogil
-# Put the mark into the list. Requires: the leaves of the mark and of both its neighbours are being written.
-cdef void insert_mark(NodeStore store, uint32_t before, uint32_t ref, Growth* growth) noexcept nogil
-cdef void drop_growth(NodeStore store, Growth* growth) noexcept nogil
-# Make room for what the lanes that begin at the mark after `before` lead past; False when there is none.
-cdef bint prepare_removal(NodeStore store, uint32_t before, Way* way) noexcept nogil
-# Take the mark after `before` out of the list. Requires: as above.
-cdef void remove_mark(NodeStore store, uint32_t before, Way* way) noexcept nogil
+# Make the link from one mark lead to another, or nowhere when that is 0.
+cdef void connect(NodeStore store, Link* link, uint32_t left, uint32_t right) noexcept nogil
+# The mark that an entry leads to.
+cdef uint32_t mark_of(NodeStore store, Lane* lane, uint32_t level, uint32_t entry) noexcept nogil
+# An empty lane with room for at least so many entries; 0 when memory is short.
+cdef uint32_t new_lane(NodeStore store, uint32_t owner, uint32_t down, uint32_t room) noexcept nogil
+# Let the lane of a way have room for so many entries: it may move. False when memory is short.
+cdef bint make_room(NodeStore store, Way* way, uint32_t level, uint32_t room) noexcept nogil
+# The way to a mark.
+cdef void trace(NodeStore store, uint32_t ref, Way* way) noexcept nogil
+# Entries from `passed` on go to the empty lane on the right, which begins at `owner`. It has the room.
+cdef void divide_lane(
+    NodeStore store, Lane* lane, Lane* right, uint32_t level, uint32_t passed, uint32_t owner, uint32_t down
+) noexcept nogil
+# The entries of the lane that follows go to the end of this one, which has the room.
+cdef void append_lane(NodeStore store, Lane* lane, Lane* source, uint32_t level) noexcept nogil
+# An entry that leads to a mark or lane. The lane has the room.
+cdef void insert_entry(NodeStore store, Lane* lane, uint32_t level, uint32_t entry, uint32_t leads_to) noexcept nogil
+cdef void remove_entry(NodeStore store, Lane* lane, uint32_t level, uint32_t entry) noexcept nogil
