@@ -13,16 +13,16 @@ from cython.cimports.flash_kv.index.leaf_check_cy import NodeChecker
 from cython.cimports.flash_kv.index.skiplist_lane import (
     LEVELS,
     MARK_UNITS,
+    Entry,
     Lane,
     Link,
     Mark,
-    heads_of,
+    entries_of,
     lane_at,
     mark_at,
     next_of,
-    words_of,
 )
-from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.libc.stdint import uint8_t, uint32_t
 
 
 def _shared(a: bytes, b: bytes) -> int:
@@ -106,8 +106,7 @@ class _ListChecker(NodeChecker):
     def check_lane(self, ref: uint32_t, level: uint32_t, owner: uint32_t) -> list:
         """One lane and all below it; the marks it leads to or past."""
         lane: cython.pointer(Lane) = lane_at(self.store.blobs, ref)
-        words: cython.pointer(uint64_t) = words_of(lane, lane.capacity)
-        heads: cython.pointer(uint64_t) = heads_of(lane)
+        entries: cython.pointer(Entry) = entries_of(lane)
         i: uint32_t
         if level == 0:
             return [ref]
@@ -119,7 +118,9 @@ class _ListChecker(NodeChecker):
         ends: list = []
         for i in range(lane.count):
             ends.append(
-                next_of(words[i]) if level == 1 else lane_at(self.store.blobs, next_of(words[i])).owner
+                next_of(entries[i].word)
+                if level == 1
+                else lane_at(self.store.blobs, next_of(entries[i].word)).owner
             )
         if ends:
             self.check_link(f"lane {ref}", cython.address(lane.first), owner, ends[0])
@@ -127,9 +128,9 @@ class _ListChecker(NodeChecker):
                 self.faults.append(f"lane {ref}: {lane.common} common bytes")
         below: list = self.check_lane(lane.down, level - 1, owner)
         for i in range(lane.count):
-            if (heads[i], words[i] >> 56) != self.head(ends[i], lane.common):
+            if (entries[i].head, entries[i].word >> 56) != self.head(ends[i], lane.common):
                 self.faults.append(f"lane {ref}: entry {i} tells wrong of {self.separator(ends[i])[:80]!r}")
-            below += self.check_lane(next_of(words[i]), level - 1, ends[i])
+            below += self.check_lane(next_of(entries[i].word), level - 1, ends[i])
         return below
 
     @cython.cfunc
@@ -168,6 +169,6 @@ def longest_lanes(store):
             lane = lane_at(store.blobs, ref)
             below.append(lane.down)
             for i in range(lane.count):
-                below.append(next_of(words_of(lane, lane.capacity)[i]))
+                below.append(next_of(entries_of(lane)[i].word))
         lanes = below
     return longest

@@ -16,8 +16,7 @@
 #  16  down u32            what it stands on: at level 1 the mark itself, above that the lane that begins there
 #  20  common u32          leading bytes that all the separators it leads past share
 #  32  first               a link to the first mark it leads past
-#  48  capacity x head u64
-#  ..  capacity x word u64: where it leads u32 | shown << 56
+#  48  capacity x (head u64, word u64: where it leads u32 | shown << 56)
 #
 # A link says enough of the separator behind it to pass it by without a look at it. Its word is mark u32 | shared << 32 |
 # shown << 56: `shared` is the number of leading bytes that the separators on both sides share, the head the 8 bytes after
@@ -34,9 +33,14 @@ from flash_kv.intrinsics cimport compare_changing, load_acquire32, load_acquire6
 cdef enum:
     LEVELS = 8                            # of lanes
     MARK_UNITS = 2                        # before the separator
-    LANE_UNITS = 3                        # before the heads; then one for each head and its word
+    LANE_UNITS = 3                        # before the entries, which are one each
+    LANE_LINES = 9                        # fetched ahead: the header and what a lane has on the average
 
 cdef struct Link:
+    uint64_t head
+    uint64_t word
+
+cdef struct Entry:
     uint64_t head
     uint64_t word
 
@@ -71,11 +75,8 @@ cdef inline Mark* mark_at(uint8_t* blobs, uint32_t ref) noexcept nogil:
 cdef inline Lane* lane_at(uint8_t* blobs, uint32_t ref) noexcept nogil:
     return <Lane*>(blobs + <uint64_t>ref * BLOB_UNIT)
 
-cdef inline uint64_t* heads_of(Lane* lane) noexcept nogil:
-    return <uint64_t*>((<uint8_t*>lane) + LANE_UNITS * BLOB_UNIT)
-
-cdef inline uint64_t* words_of(Lane* lane, uint32_t capacity) noexcept nogil:
-    return heads_of(lane) + capacity
+cdef inline Entry* entries_of(Lane* lane) noexcept nogil:
+    return <Entry*>((<uint8_t*>lane) + LANE_UNITS * BLOB_UNIT)
 
 cdef inline uint32_t next_of(uint64_t word) noexcept nogil:
     return <uint32_t>word
@@ -152,13 +153,12 @@ cdef inline uint32_t owner_of(Tree* tree, uint8_t* blobs, uint32_t lane) noexcep
     return load_relaxed32(&lane_at(blobs, lane).owner) if is_readable(tree, lane, LANE_UNITS) else 0
 
 cdef inline uint32_t settle_tie(
-    Tree* tree, uint8_t* blobs, const uint8_t* key, uint32_t key_size, Lane* lane, uint32_t common, uint32_t capacity,
-    uint32_t last, Search* search
+    Tree* tree, uint8_t* blobs, const uint8_t* key, uint32_t key_size, Lane* lane, uint32_t common, uint32_t last,
+    Search* search
 ) noexcept nogil:
     """How many entries of a lane are not beyond the key, when its head is that of entry `last`, and maybe of others
     before it. The first one is known not to be."""
-    cdef uint64_t* heads = heads_of(lane)
-    cdef uint64_t* words = words_of(lane, capacity)
+    cdef Entry* entries = entries_of(lane)
     cdef uint64_t ours = head_of(key, key_size, common)
     cdef uint64_t word
     cdef uint32_t low = last
@@ -166,16 +166,16 @@ cdef inline uint32_t settle_tie(
     cdef uint32_t middle
     cdef uint32_t mark
     cdef uint32_t shared
-    while low > 0 and load_relaxed64(&heads[low - 1]) == ours:
+    while low > 0 and load_relaxed64(&entries[low - 1].head) == ours:
         low -= 1
     if low > 1:
-        shared = leading_zeros(load_relaxed64(&heads[low - 1]) ^ ours | 1) >> 3
-        search.shared = min(common + min(shared, <uint32_t>(load_relaxed64(&words[low - 1]) >> 56)), key_size)
+        shared = leading_zeros(load_relaxed64(&entries[low - 1].head) ^ ours | 1) >> 3
+        search.shared = min(common + min(shared, <uint32_t>(load_relaxed64(&entries[low - 1].word) >> 56)), key_size)
     low = max(low, <uint32_t>1)
     while low < high:
         middle = (low + high) // 2
         shared = common
-        word = load_relaxed64(&words[middle])
+        word = load_relaxed64(&entries[middle].word)
         mark = owner_of(tree, blobs, next_of(word)) if search.level > 0 else next_of(word)
         if is_shown_passed(tree, blobs, key, key_size, mark, <uint32_t>(word >> 56), &shared):
             search.shared = shared
@@ -185,12 +185,11 @@ cdef inline uint32_t settle_tie(
     return low
 
 cdef inline uint32_t count_passed(
-    Tree* tree, uint8_t* blobs, const uint8_t* key, uint32_t key_size, Lane* lane, uint32_t count, uint32_t capacity,
-    Search* search
+    Tree* tree, uint8_t* blobs, const uint8_t* key, uint32_t key_size, Lane* lane, uint32_t count, Search* search
 ) noexcept nogil:
     """How many entries of a lane are not beyond the key. The first one is known not to be."""
     cdef uint32_t common = load_relaxed32(&lane.common)
-    cdef uint64_t* heads = heads_of(lane)
+    cdef Entry* entries = entries_of(lane)
     cdef uint64_t ours
     cdef uint64_t theirs
     cdef uint32_t last = 0
@@ -201,15 +200,16 @@ cdef inline uint32_t count_passed(
     ours = head_of(key, key_size, common)
     while count > 1:
         half = count >> 1
-        last = last + half if load_relaxed64(&heads[last + half]) <= ours else last
+        # Without a branch, which would be guessed wrong half of the time.
+        last += half & -<uint32_t>(load_relaxed64(&entries[last + half].head) <= ours)
         count -= half
     if last == 0:
         return 1
-    theirs = load_relaxed64(&heads[last])
+    theirs = load_relaxed64(&entries[last].head)
     if unlikely(theirs == ours):
-        return settle_tie(tree, blobs, key, key_size, lane, common, capacity, last, search)
+        return settle_tie(tree, blobs, key, key_size, lane, common, last, search)
     search.shared = common + min(
-        leading_zeros(ours ^ theirs) >> 3, <uint32_t>(load_relaxed64(&words_of(lane, capacity)[last]) >> 56)
+        leading_zeros(ours ^ theirs) >> 3, <uint32_t>(load_relaxed64(&entries[last].word) >> 56)
     )
     # A lane that changes must not lead beyond the key.
     search.shared = min(search.shared, key_size)
@@ -231,8 +231,8 @@ cdef inline bint go_down(Tree* tree, uint8_t* blobs, const uint8_t* key, uint32_
     search.at = load_relaxed32(&lane.down)
     search.level -= 1
     if count > 0 and passes(tree, blobs, key, key_size, &lane.first, &search.shared):
-        search.passed = count_passed(tree, blobs, key, key_size, lane, count, capacity, search)
-        search.at = next_of(load_acquire64(&words_of(lane, capacity)[search.passed - 1]))
+        search.passed = count_passed(tree, blobs, key, key_size, lane, count, search)
+        search.at = next_of(load_acquire64(&entries_of(lane)[search.passed - 1].word))
     return True
 
 cdef inline void begin_search(Tree* tree, Search* search) noexcept nogil:
@@ -244,12 +244,10 @@ cdef inline void begin_search(Tree* tree, Search* search) noexcept nogil:
     search.passed = 0
 
 cdef inline void prefetch_next(uint8_t* blobs, const Search* search) noexcept nogil:
-    """Bring in the mark, or the header and the first heads of the lane."""
-    prefetch_line(lane_at(blobs, search.at))
-    if search.level > 0:
-        prefetch_line((<uint8_t*>lane_at(blobs, search.at)) + 64)
-        prefetch_line((<uint8_t*>lane_at(blobs, search.at)) + 128)
-        prefetch_line((<uint8_t*>lane_at(blobs, search.at)) + 192)
+    """Bring in the mark, or the lane as far as most lanes go."""
+    cdef uint32_t line
+    for line in range(<uint32_t>(LANE_LINES if search.level > 0 else 1)):
+        prefetch_line((<uint8_t*>lane_at(blobs, search.at)) + 64 * line)
 
 cdef inline bint enter_leaf(Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref, Spot* leaf) noexcept nogil:
     """Take the leaf of a mark at the version it has now; False when it is not that mark's. As long as the leaf has this

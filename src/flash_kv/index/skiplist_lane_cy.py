@@ -12,19 +12,20 @@ from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.skiplist_lane import (
     LANE_UNITS,
     MARK_UNITS,
+    Entry,
     Lane,
     Search,
     begin_search,
+    entries_of,
     go_down,
-    heads_of,
     lane_at,
     next_of,
-    words_of,
 )
 from cython.cimports.flash_kv.intrinsics import move_words, store_release32, store_release64
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 
 CAPACITY_MIN = cython.declare(uint32_t, 8)
+ENTRY_WORDS = cython.declare(uint64_t, 2)
 
 
 @cython.cfunc
@@ -75,7 +76,7 @@ def connect(store, link, left, right):
 
 
 def mark_of(store, lane, level, entry):
-    ref: uint32_t = next_of(words_of(lane, lane.capacity)[entry])
+    ref: uint32_t = next_of(entries_of(lane)[entry].word)
     return ref if level == 1 else lane_at(store.blobs, ref).owner
 
 
@@ -84,11 +85,12 @@ def mark_of(store, lane, level, entry):
 @cython.exceptval(check=False)
 def _set_entry(store: NodeStore, lane: cython.pointer(Lane), level: uint32_t, entry: uint32_t) -> cython.void:
     """Head and word of an entry, from where it leads."""
-    words: cython.pointer(uint64_t) = words_of(lane, lane.capacity)
+    entries: cython.pointer(Entry) = entries_of(lane)
     mark: uint32_t = mark_of(store, lane, level, entry)
-    store_release64(cython.address(heads_of(lane)[entry]), _head(store, mark, lane.common))
+    store_release64(cython.address(entries_of(lane)[entry].head), _head(store, mark, lane.common))
     store_release64(
-        cython.address(words[entry]), _shown(store, mark, lane.common) << 56 | next_of(words[entry])
+        cython.address(entries[entry].word),
+        _shown(store, mark, lane.common) << 56 | next_of(entries[entry].word),
     )
 
 
@@ -139,15 +141,18 @@ def _copy_entries(
     start: uint32_t,
     count: uint32_t,
 ) -> cython.void:
-    move_words(heads_of(to) + at, heads_of(source) + start, count)
-    move_words(words_of(to, to.capacity) + at, words_of(source, source.capacity) + start, count)
+    move_words(
+        cython.cast(cython.pointer(uint64_t), entries_of(to) + at),
+        cython.cast(cython.pointer(uint64_t), entries_of(source) + start),
+        count * ENTRY_WORDS,
+    )
 
 
 def make_room(store, way, level, room):
     old: uint32_t = way.lanes[level]
     lane: cython.pointer(Lane) = lane_at(store.blobs, old)
     above: cython.pointer(Lane)
-    words: cython.pointer(uint64_t)
+    entry: cython.pointer(Entry)
     ref: uint32_t
     if lane.capacity >= room:
         return True
@@ -165,11 +170,8 @@ def make_room(store, way, level, room):
         if way.passed[level + 1] == 0:
             store_release32(cython.address(above.down), ref)
         else:
-            words = words_of(above, above.capacity)
-            store_release64(
-                cython.address(words[way.passed[level + 1] - 1]),
-                words[way.passed[level + 1] - 1] >> 32 << 32 | ref,
-            )
+            entry = entries_of(above) + (way.passed[level + 1] - 1)
+            store_release64(cython.address(entry.word), entry.word >> 32 << 32 | ref)
     way.lanes[level] = ref
     store.free_blob(old)
     return True
@@ -206,7 +208,7 @@ def append_lane(store, lane, source, level):
 
 def insert_entry(store, lane, level, entry, leads_to):
     _copy_entries(lane, entry + 1, lane, entry, lane.count - entry)
-    store_release64(cython.address(words_of(lane, lane.capacity)[entry]), leads_to)
+    store_release64(cython.address(entries_of(lane)[entry].word), leads_to)
     _set_entry(store, lane, level, entry)
     store_release32(cython.address(lane.count), lane.count + 1)
     if (entry == 0 or entry == lane.count - 1) and (

@@ -17,10 +17,10 @@ from cython.cimports.flash_kv.index.skiplist_lane import (
     MARK_UNITS,
     Lane,
     Mark,
+    entries_of,
     lane_at,
     mark_at,
     next_of,
-    words_of,
 )
 from cython.cimports.flash_kv.index.skiplist_lane_cy import (
     Way,
@@ -183,7 +183,7 @@ def _lane_after(store: NodeStore, way: cython.pointer(Way), height: uint32_t) ->
     lane: cython.pointer(Lane) = lane_at(store.blobs, way.lanes[height + 1])
     if height == 0:
         return 0
-    return next_of(words_of(lane, lane.capacity)[way.passed[height + 1]])
+    return next_of(entries_of(lane)[way.passed[height + 1]].word)
 
 
 def prepare_removal(store, before, way):

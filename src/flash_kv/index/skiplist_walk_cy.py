@@ -20,13 +20,13 @@ from cython.cimports.flash_kv.index.skiplist_lane import (
     begin_search,
     covers,
     enter_leaf,
+    entries_of,
     go_down,
     is_readable,
     lane_at,
     likely_leaf,
     mark_at,
     next_of,
-    words_of,
 )
 from cython.cimports.flash_kv.intrinsics import load_acquire32, load_acquire64
 from cython.cimports.libc.stdint import int64_t, uint32_t, uint64_t
@@ -81,7 +81,7 @@ def _go_right(store: NodeStore, search: cython.pointer(Search)) -> cython.bint:
     search.level -= 1
     search.at = load_acquire32(cython.address(lane.down))
     if count > 0:
-        search.at = next_of(load_acquire64(cython.address(words_of(lane, capacity)[count - 1])))
+        search.at = next_of(load_acquire64(cython.address(entries_of(lane)[count - 1].word)))
     return True
 
 
