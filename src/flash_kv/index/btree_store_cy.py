@@ -98,7 +98,7 @@ class NodeStore:
         splits: uint64_t = count * (tree.height + 2)
         most: uint64_t = live + count // INSERTS_PER_SPLIT * 2 + HEIGHT_MAX
         free: uint64_t = tree.free_nodes
-        blob_bytes: uint64_t = BLOB_MARGIN + self.tower_bytes
+        blob_bytes: uint64_t = BLOB_MARGIN + self.split_bytes_max
         splits = min(splits, most)
         if splits > free and self.node_arena.reserve((splits - free) * NODE_BYTES) != 0:
             return -1
@@ -106,7 +106,7 @@ class NodeStore:
             # A separator and a prefix for each split. Keys longer than all before are covered by the margin and
             # by the check that a split makes before it changes anything.
             blob_bytes += 2 * splits * (self.key_size_max // 4 * 5 + 2 * BLOB_UNIT)
-            blob_bytes += splits * (self.tower_bytes // 4 * 5)
+            blob_bytes += splits * self.split_bytes
         return self.blob_arena.reserve(blob_bytes)
 
     def new_node(self, level):
@@ -195,6 +195,7 @@ class NodeStore:
         tree.version |= 1
         fence_release()
         tree.root = 0
+        store_release64(cython.address(tree.top), 0)
         tree.height = 0
         tree.count = 0
         tree.tail = 0

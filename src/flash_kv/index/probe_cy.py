@@ -165,6 +165,14 @@ class IndexProbe:
             raise self._failure(looked.error, looked.bad_position)
         return old
 
+    def put(self, key: bytes, position: int) -> int:
+        """As `upsert`, for which memory has been reserved, or not."""
+        looked: Key = self._key(_data(key), len(key))
+        old: uint64_t = self.index.upsert(cython.address(looked), position)
+        if old == ENTRY_ERROR:
+            raise self._failure(looked.error, looked.bad_position)
+        return old
+
     def find(self, key: bytes) -> int:
         """The entry, 0 when the key is absent."""
         looked: Key = self._key(_data(key), len(key))

@@ -1,19 +1,19 @@
 """The skip list index: an unrolled skip list (Pugh 1990) whose keys stay in the log.
 
 The lowest level is a list of leaves, the same as those of the B-tree (btree_node.pxd): 58 slots of 8 key bytes and an
-entry. Before each leaf stands a tower with the leaf's separator, the shortest string that tells its keys from those on
-its left, and with links to the next tower of each level up to its height; each level has half of the towers of the one
-below (skiplist_tower.pxd draws it). Nothing is ever balanced: a split puts one tower into the list, a join takes one
-out.
+entry. Before each leaf stands a mark with the leaf's separator, the shortest string that tells its keys from those on
+its left, and with links to the marks on both sides. Lanes lead past marks, and lanes of a higher level past lanes; a
+keyed hash draws where lanes begin, and nothing is ever balanced (skiplist_lane.pxd draws both). Lanes are unrolled as
+leaves are: what a list of links would lead past one by one stands in one array, and is found with one search in it.
 
-A link holds the number of bytes that the separators on its two sides share, and the 8 bytes after them. A search knows
-how many bytes its key shares with the separator it is at, and so passes a tower or turns down without a look at it, and
-without looking at any byte of the key twice; long common beginnings cost nothing.
+A link or an entry of a lane holds 8 bytes of a separator, after those that it shares with its neighbours. A search
+knows how many bytes its key shares with the separator it is at, and so looks at no byte of the key twice and hardly
+ever at a separator; long common beginnings cost nothing.
 
-Readers take no lock. Links above the lowest level may change under a search and lead it astray; where it ends is
-checked: a leaf belongs to its tower and a key belongs between the tower and the next as long as the leaf has its
-version. A writer marks a leaf before it changes the lowest link, the link back or the existence of its tower. What
-follows in the leaf is the same for all ordered kinds (leaf_reader_cy, leaf_index_cy).
+Readers take no lock. Lanes may change under a search and lead it astray; where it ends is checked: a leaf belongs to
+its mark, and a key belongs between the mark and the next one, as long as the leaf has its version. A writer declares a
+leaf as being written before it changes the links or the existence of its mark. What follows in the leaf is the same for
+all ordered kinds (leaf_reader_cy, leaf_index_cy).
 
 Invariants: those that skiplist_check_cy checks.
 """
@@ -36,36 +36,37 @@ from cython.cimports.flash_kv.index.leaf_join_cy import (
     prepare_join,
 )
 from cython.cimports.flash_kv.index.leaf_split_cy import Separator, choose_cut, divide_leaf, find_separator
-from cython.cimports.flash_kv.index.skiplist_check_cy import check_list
-from cython.cimports.flash_kv.index.skiplist_tower import (
-    LEVELS,
-    MOVES_MAX,
-    TOWER_BYTES_MAX,
-    Climb,
-    Tower,
-    advance,
-    begin_climb,
+from cython.cimports.flash_kv.index.skiplist_check_cy import check_list, longest_lanes
+from cython.cimports.flash_kv.index.skiplist_lane import (
+    Mark,
+    Search,
+    begin_search,
     covers,
     enter_leaf,
-    is_tower,
+    go_down,
     likely_leaf,
-    link_at,
+    mark_at,
     next_of,
     prefetch_half,
-    prefetch_tower,
-    tower_at,
+    prefetch_next,
 )
-from cython.cimports.flash_kv.index.skiplist_tower_cy import (
-    draw_height,
-    fell_tower,
+from cython.cimports.flash_kv.index.skiplist_lane_cy import Way, new_lane
+from cython.cimports.flash_kv.index.skiplist_mark_cy import (
+    SPLIT_BYTES,
+    SPLIT_BYTES_MAX,
+    Growth,
+    drop_growth,
     fence_of,
-    new_tower,
-    raise_tower,
+    insert_mark,
+    new_mark,
+    prepare_growth,
+    prepare_removal,
+    remove_mark,
 )
 from cython.cimports.flash_kv.index.skiplist_walk_cy import walk_once
 from cython.cimports.flash_kv.intrinsics import fence_release, store_release32, store_release64, unlikely
 from cython.cimports.libc.errno import ENOMEM
-from cython.cimports.libc.stdint import uint32_t
+from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 
 
@@ -75,7 +76,8 @@ class SkipListIndex(LeafIndex):
     """Entries by key, in key order."""
 
     def __cinit__(self, table, hash_key):
-        self.store.tower_bytes = TOWER_BYTES_MAX
+        self.store.split_bytes = SPLIT_BYTES
+        self.store.split_bytes_max = SPLIT_BYTES_MAX
         if self.store.reserve(1) != 0:
             raise MemoryError("no memory for an index")
 
@@ -83,129 +85,131 @@ class SkipListIndex(LeafIndex):
         return walk_once(self.store, self.log, state, entries, capacity)
 
     def _find_leaf(self, key, spot):
-        climb: Climb
-        moves: uint32_t = 0
-        begin_climb(self.tree, cython.address(climb))
+        search: Search
+        begin_search(self.tree, cython.address(search))
         spot.node = cython.NULL
-        if unlikely(climb.tower == 0):
+        if unlikely(search.at == 0):
             return True
-        if unlikely(not is_tower(self.tree, climb.tower, LEVELS)):
-            return False
-        while advance(self.tree, self.blobs, key.data, key.size, cython.address(climb)):
-            moves += 1
-            if unlikely(moves == MOVES_MAX):
+        while search.level > 0:
+            if unlikely(not go_down(self.tree, self.blobs, key.data, key.size, cython.address(search))):
                 return False
-        prefetch_half(self.tree, self.base, self.blobs, climb.tower, key.data, key.size)
-        return enter_leaf(self.tree, self.base, self.blobs, climb.tower, spot) and covers(
-            self.tree, self.blobs, climb.tower, key.data, key.size
+            prefetch_next(self.blobs, cython.address(search))
+        prefetch_half(self.tree, self.base, self.blobs, search.at, key.data, key.size)
+        return enter_leaf(self.tree, self.base, self.blobs, search.at, spot) and covers(
+            self.tree, self.blobs, search.at, key.data, key.size
         )
 
     def _find_leaves(self, keys, group):
-        """All keys move by one tower in turn, so that their cache misses overlap."""
-        climbs: Climb[16]
-        climb: cython.pointer(Climb)
-        moving: uint32_t = group.count
-        moves: uint32_t = 0
+        """All keys go down a level in turn, so that their cache misses overlap."""
+        searches: Search[16]
+        search: cython.pointer(Search)
+        level: uint32_t
         i: uint32_t
-        begin_climb(self.tree, cython.address(climbs[0]))
-        if unlikely(climbs[0].tower == 0 or not is_tower(self.tree, climbs[0].tower, LEVELS)):
-            moving = 0
-            climbs[0].tower = 0
+        begin_search(self.tree, cython.address(searches[0]))
         for i in range(1, group.count):
-            climbs[i] = climbs[0]
-        while moving > 0 and moves < MOVES_MAX:
-            moves += 1
-            moving = 0
+            searches[i] = searches[0]
+        for level in range(searches[0].level):
             for i in range(group.count):
-                climb = cython.address(climbs[i])
-                if climb.level == 0:
-                    continue
-                if advance(self.tree, self.blobs, keys[i].data, keys[i].size, climb):
-                    prefetch_tower(self.blobs, climb)
-                    moving += 1
-                else:
-                    prefetch_hints(likely_leaf(self.tree, self.base, self.blobs, climb.tower))
+                search = cython.address(searches[i])
+                if unlikely(
+                    search.at != 0 and not go_down(self.tree, self.blobs, keys[i].data, keys[i].size, search)
+                ):
+                    search.at = 0
+                prefetch_next(self.blobs, search)
+        for i in range(group.count):
+            prefetch_hints(likely_leaf(self.tree, self.base, self.blobs, searches[i].at))
         for i in range(group.count):
             if not (
-                enter_leaf(self.tree, self.base, self.blobs, climbs[i].tower, cython.address(group.spots[i]))
-                and covers(self.tree, self.blobs, climbs[i].tower, keys[i].data, keys[i].size)
+                enter_leaf(self.tree, self.base, self.blobs, searches[i].at, cython.address(group.spots[i]))
+                and covers(self.tree, self.blobs, searches[i].at, keys[i].data, keys[i].size)
             ):
                 group.spots[i].node = cython.NULL
 
     def _descend(self, key):
-        climb: Climb
-        begin_climb(self.tree, cython.address(climb))
-        while advance(self.tree, self.blobs, key.data, key.size, cython.address(climb)):
-            pass
-        prefetch_half(self.tree, self.base, self.blobs, climb.tower, key.data, key.size)
-        return node_at(self.base, tower_at(self.blobs, climb.tower).leaf)
+        search: Search
+        begin_search(self.tree, cython.address(search))
+        while search.level > 0:
+            go_down(self.tree, self.blobs, key.data, key.size, cython.address(search))
+            prefetch_next(self.blobs, cython.address(search))
+        prefetch_half(self.tree, self.base, self.blobs, search.at, key.data, key.size)
+        return self._leaf_of(search.at)
+
+    def _leaf_of(self, ref):
+        return node_at(self.base, mark_at(self.blobs, ref).leaf)
 
     def _plant(self):
         tree: cython.pointer(Tree) = self.tree
         separator: Separator
-        number: uint32_t
+        number: uint32_t = 0
+        lane: uint32_t = 0
         ref: uint32_t
         separator.data = cython.NULL
         separator.size = 0
+        separator.tail = 0
         separator.tail_size = 0
-        ref = new_tower(self.store, cython.address(separator), LEVELS)
-        number = self.store.new_node(0) if ref != 0 else 0
+        ref = new_mark(self.store, cython.address(separator))
+        if ref != 0:
+            lane = new_lane(self.store, ref, ref, 1)
+        if lane != 0:
+            number = self.store.new_node(0)
         if number == 0:
             self.store.free_blob(ref)
+            self.store.free_blob(lane)
             return False
-        tower_at(self.blobs, ref).leaf = number
-        node_at(self.base, number).first = ref
+        store_release32(cython.address(mark_at(self.blobs, ref).leaf), number)
+        store_release32(cython.address(node_at(self.base, number).first), ref)
         end_write(tree, node_at(self.base, number))
         store_release64(cython.address(tree.version), tree.version | 1)
         fence_release()
         tree.height = 1
         tree.tail = number
+        store_release64(cython.address(tree.top), cython.cast(uint64_t, 1) << 32 | lane)
         store_release32(cython.address(tree.root), ref)
         tree.clock += 2
         store_release64(cython.address(tree.version), tree.clock)
         return True
 
-    def _insert_tower(self, before, ref, leaf, right):
-        """Put the tower of a new leaf on the right into the list. Requires: both leaves are being written."""
-        after: uint32_t = next_of(link_at(tower_at(self.blobs, before), 0).word)
-        neighbour: cython.pointer(Node)
-        tower_at(self.blobs, ref).previous = before
-        if after == 0:
-            raise_tower(self.store, before, ref)
-            return
-        neighbour = node_at(self.base, tower_at(self.blobs, after).leaf)
-        begin_write(neighbour)
-        raise_tower(self.store, before, ref)
-        store_release32(cython.address(tower_at(self.blobs, after).previous), ref)
-        end_write(self.tree, neighbour)
-
     def _make_room(self, leaf, key, slot):
-        tree: cython.pointer(Tree) = self.tree
         before: uint32_t = leaf.first
-        after: uint32_t = next_of(link_at(tower_at(self.blobs, before), 0).word)
-        cut: uint32_t = choose_cut(leaf, slot, before == tree.root, after == 0)
-        right: cython.pointer(Node)
+        after: uint32_t = next_of(mark_at(self.blobs, before).next.word)
+        cut: uint32_t = choose_cut(leaf, slot, before == self.tree.root, after == 0)
         separator: Separator
+        growth: Growth
         number: uint32_t = 0
         ref: uint32_t
         if not find_separator(self.log, leaf, key, cut, cython.address(separator)):
             free(separator.buffer)
             return False
-        ref = new_tower(self.store, cython.address(separator), draw_height(self.store, self.hash_key))
+        ref = new_mark(self.store, cython.address(separator))
         free(separator.buffer)
-        if ref != 0:
+        if ref != 0 and prepare_growth(self.store, self.hash_key, before, cython.address(growth)):
             number = self.store.new_node(0)
+            if number == 0:
+                drop_growth(self.store, cython.address(growth))
         if number == 0:
             self.store.free_blob(ref)
             key.error = ENOMEM
             key.bad_position = 0
             return False
-        right = node_at(self.base, number)
-        right.first = ref
-        tower_at(self.blobs, ref).leaf = number
+        store_release32(cython.address(mark_at(self.blobs, ref).leaf), number)
+        store_release32(cython.address(node_at(self.base, number).first), ref)
+        self._split(leaf, key, cut, ref, cython.address(growth))
+        return True
+
+    def _split(self, leaf, key, cut, ref, growth):
+        """Give the slots from `cut` on to the leaf of a mark that is not in the list yet, and put it there."""
+        tree: cython.pointer(Tree) = self.tree
+        before: uint32_t = leaf.first
+        after: uint32_t = next_of(mark_at(self.blobs, before).next.word)
+        right: cython.pointer(Node) = self._leaf_of(ref)
+        neighbour: cython.pointer(Node) = cython.NULL
+        unused: uint32_t
         begin_write(leaf)
-        self._insert_tower(before, ref, leaf, right)
-        ref = divide_leaf(
+        if after != 0:
+            neighbour = self._leaf_of(after)
+            begin_write(neighbour)
+        insert_mark(self.store, before, ref, growth)
+        unused = divide_leaf(
             self.store,
             leaf,
             right,
@@ -215,33 +219,35 @@ class SkipListIndex(LeafIndex):
             fence_of(self.store, after),
             key,
         )
+        if neighbour != cython.NULL:
+            end_write(tree, neighbour)
         end_write(tree, right)
         end_write(tree, leaf)
-        self.store.free_blob(ref)
+        self.store.free_blob(unused)
         if after == 0:
-            tree.tail = number
-        return True
+            tree.tail = mark_at(self.blobs, ref).leaf
 
     def _shrink(self, leaf, key):
         ref: uint32_t = leaf.first
-        tower: cython.pointer(Tower) = tower_at(self.blobs, ref)
-        before: uint32_t = tower.previous
-        after: uint32_t = next_of(link_at(tower, 0).word)
-        if before != 0 and can_join(node_at(self.base, tower_at(self.blobs, before).leaf), leaf):
-            self._join(before, ref)
-        elif after != 0 and can_join(leaf, node_at(self.base, tower_at(self.blobs, after).leaf)):
+        mark: cython.pointer(Mark) = mark_at(self.blobs, ref)
+        after: uint32_t = next_of(mark.next.word)
+        if mark.previous != 0 and can_join(self._leaf_of(mark.previous), leaf):
+            self._join(mark.previous, ref)
+        elif after != 0 and can_join(leaf, self._leaf_of(after)):
             self._join(ref, after)
 
     def _join(self, left, right):
-        """Make the leaves of two towers that are neighbours one."""
+        """Make the leaves of two marks that are neighbours one; without memory they stay two."""
         tree: cython.pointer(Tree) = self.tree
-        tower: cython.pointer(Tower) = tower_at(self.blobs, right)
-        after: uint32_t = next_of(link_at(tower, 0).word)
-        number: uint32_t = tower.leaf
-        leaf: cython.pointer(Node) = node_at(self.base, tower_at(self.blobs, left).leaf)
-        gone: cython.pointer(Node) = node_at(self.base, number)
+        after: uint32_t = next_of(mark_at(self.blobs, right).next.word)
+        number: uint32_t = mark_at(self.blobs, right).leaf
+        leaf: cython.pointer(Node) = self._leaf_of(left)
+        gone: cython.pointer(Node) = self._leaf_of(right)
         neighbour: cython.pointer(Node) = cython.NULL
         joint: Joint
+        way: Way
+        if not prepare_removal(self.store, left, cython.address(way)):
+            return
         prepare_join(
             self.store,
             leaf,
@@ -254,20 +260,23 @@ class SkipListIndex(LeafIndex):
         begin_write(leaf)
         begin_write(gone)
         if after != 0:
-            neighbour = node_at(self.base, tower_at(self.blobs, after).leaf)
+            neighbour = self._leaf_of(after)
             begin_write(neighbour)
-            store_release32(cython.address(tower_at(self.blobs, after).previous), left)
-        fell_tower(self.store, left, right)
+        remove_mark(self.store, left, cython.address(way))
         apply_join(leaf, cython.address(joint))
         if neighbour != cython.NULL:
             end_write(tree, neighbour)
         end_write(tree, gone)
         end_write(tree, leaf)
         if tree.tail == number:
-            tree.tail = tower_at(self.blobs, left).leaf
+            tree.tail = mark_at(self.blobs, left).leaf
         self.store.free_node(number)
         self.store.free_blob(right)
         finish_join(self.store, self.log, leaf, cython.address(joint))
+
+    def shape(self) -> list[int]:
+        """The entries of the longest lane of each level, from the lowest. Write lock held."""
+        return longest_lanes(self.store)
 
     def check(self) -> list[str]:
         """What is wrong with the list, one line each. Write lock held."""

@@ -1,6 +1,6 @@
 """Ordered walks over a skip list, forwards and backwards, beside a writer and without a lock.
 
-A call climbs to its starting key and then goes from leaf to leaf, copying each and validating the copy. The version of
+A call goes down to its starting key and then from leaf to leaf, copying each and validating the copy. The version of
 the leaf on the other side of a link is read before the link is validated, so the leaves taken are neighbours, and a key
 that is present all the while is in one of them. When something did change, a call that has entries returns them, and
 one that has none starts over.
@@ -12,22 +12,24 @@ from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
 from cython.cimports.flash_kv.index.leaf_reader_cy import Spot, is_unchanged
 from cython.cimports.flash_kv.index.leaf_walk_cy import WALK_RESTART, copy_leaf, seek_leaf
-from cython.cimports.flash_kv.index.skiplist_tower import (
-    LEVELS,
-    MOVES_MAX,
-    Climb,
-    advance,
-    begin_climb,
+from cython.cimports.flash_kv.index.skiplist_lane import (
+    LANE_UNITS,
+    MARK_UNITS,
+    Lane,
+    Search,
+    begin_search,
     covers,
     enter_leaf,
-    is_tower,
+    entries_of,
+    go_down,
+    is_readable,
+    lane_at,
     likely_leaf,
-    link_at,
+    mark_at,
     next_of,
-    tower_at,
 )
 from cython.cimports.flash_kv.intrinsics import load_acquire32, load_acquire64
-from cython.cimports.libc.stdint import int64_t, uint32_t
+from cython.cimports.libc.stdint import int64_t, uint32_t, uint64_t
 
 # Leaves fetched before they are needed: copying one takes a third of the time that memory takes to bring it.
 LOOK_AHEAD = cython.declare(uint32_t, 3)
@@ -38,10 +40,10 @@ LOOK_AHEAD = cython.declare(uint32_t, 3)
 @cython.nogil
 @cython.exceptval(check=False)
 def _neighbour(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uint32_t:
-    """The next tower, or the one before; 0 for none. Requires: is_tower."""
+    """The next mark, or the one before; 0 for none. Requires: is_readable."""
     if is_reverse:
-        return load_acquire32(cython.address(tower_at(store.blobs, ref).previous))
-    return next_of(load_acquire64(cython.address(link_at(tower_at(store.blobs, ref), 0).word)))
+        return load_acquire32(cython.address(mark_at(store.blobs, ref).previous))
+    return next_of(load_acquire64(cython.address(mark_at(store.blobs, ref).next.word)))
 
 
 @cython.cfunc
@@ -49,13 +51,13 @@ def _neighbour(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uint
 @cython.nogil
 @cython.exceptval(check=False)
 def _look_ahead(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uint32_t:
-    """Bring in the leaf of a tower, and its neighbour; the neighbour, 0 for none."""
+    """Bring in the leaf of a mark, and its neighbour; the neighbour, 0 for none."""
     following: uint32_t
     if ref == 0:
         return 0
     following = _neighbour(store, ref, is_reverse)
-    if is_tower(store.tree, following, 1):
-        prefetch_line(tower_at(store.blobs, following))
+    if is_readable(store.tree, following, MARK_UNITS):
+        prefetch_line(mark_at(store.blobs, following))
     else:
         following = 0
     prefetch_lines(likely_leaf(store.tree, store.base, store.blobs, ref), 0, 15)
@@ -65,58 +67,51 @@ def _look_ahead(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uin
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _last_tower(store: NodeStore, ref: uint32_t) -> uint32_t:
-    """From the first tower to the last; 0 when something changed meanwhile."""
-    level: uint32_t = min(store.tree.height, cython.cast(uint32_t, LEVELS))
-    moves: uint32_t = 0
-    following: uint32_t
-    while level > 0:
-        following = next_of(
-            load_acquire64(cython.address(link_at(tower_at(store.blobs, ref), level - 1).word))
-        )
-        if following == 0:
-            level -= 1
-            continue
-        moves += 1
-        if moves == MOVES_MAX or not is_tower(store.tree, following, level):
-            return 0
-        ref = following
-    return ref
+def _go_right(store: NodeStore, search: cython.pointer(Search)) -> cython.bint:
+    """From a lane to the last thing below it; False when it is none any more."""
+    lane: cython.pointer(Lane) = lane_at(store.blobs, search.at)
+    count: uint64_t
+    capacity: uint64_t
+    if not is_readable(store.tree, search.at, LANE_UNITS):
+        return False
+    capacity = load_acquire32(cython.address(lane.capacity))
+    count = min(load_acquire32(cython.address(lane.count)), capacity)
+    if not is_readable(store.tree, search.at, LANE_UNITS + capacity):
+        return False
+    search.level -= 1
+    search.at = load_acquire32(cython.address(lane.down))
+    if count > 0:
+        search.at = next_of(load_acquire64(cython.address(entries_of(lane)[count - 1].word)))
+    return True
 
 
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _begin(
-    store: NodeStore, ref: uint32_t, leaf: cython.pointer(Spot), state: cython.pointer(Walk)
-) -> uint32_t:
-    """The tower to begin at, and its leaf, when `ref` is the first tower; 0 when something changed meanwhile."""
+def _begin(store: NodeStore, leaf: cython.pointer(Spot), state: cython.pointer(Walk)) -> uint32_t:
+    """The mark to begin at, and its leaf; 0 when something changed meanwhile."""
     tree: cython.pointer(Tree) = store.tree
-    climb: Climb
-    moves: uint32_t = 0
-    if not is_tower(tree, ref, LEVELS):
-        return 0
-    if state.has_key:
-        begin_climb(tree, cython.address(climb))
-        climb.tower = ref
-        while advance(tree, store.blobs, state.key, state.key_size, cython.address(climb)):
-            moves += 1
-            if moves == MOVES_MAX:
+    search: Search
+    begin_search(tree, cython.address(search))
+    if not state.has_key and not state.is_reverse:
+        search.at = load_acquire32(cython.address(tree.root))
+        search.level = 0
+    while search.level > 0:
+        if state.has_key:
+            if not go_down(tree, store.blobs, state.key, state.key_size, cython.address(search)):
                 return 0
-        ref = climb.tower
-    elif state.is_reverse:
-        ref = _last_tower(store, ref)
-    if not enter_leaf(tree, store.base, store.blobs, ref, leaf):
+        elif not _go_right(store, cython.address(search)):
+            return 0
+    if not enter_leaf(tree, store.base, store.blobs, search.at, leaf):
         return 0
-    if state.has_key and not covers(tree, store.blobs, ref, state.key, state.key_size):
+    if state.has_key and not covers(tree, store.blobs, search.at, state.key, state.key_size):
         return 0
-    if not state.has_key and state.is_reverse and _neighbour(store, ref, False) != 0:
+    if not state.has_key and _neighbour(store, search.at, not state.is_reverse) != 0:
         return 0
-    return ref
+    return search.at
 
 
 def walk_once(store, log, state, entries, capacity):
-    root: uint32_t = load_acquire32(cython.address(store.tree.root))
     ref: uint32_t
     ahead: uint32_t
     distance: uint32_t
@@ -125,10 +120,10 @@ def walk_once(store, log, state, entries, capacity):
     slot: int64_t
     got: int64_t
     taken: int64_t = 0
-    if root == 0:
+    if load_acquire32(cython.address(store.tree.root)) == 0:
         state.is_done = True
         return 0
-    ref = _begin(store, root, cython.address(leaf), state)
+    ref = _begin(store, cython.address(leaf), state)
     if ref == 0:
         return WALK_RESTART
     slot = seek_leaf(store, log, cython.address(leaf), state)
