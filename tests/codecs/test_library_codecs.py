@@ -429,3 +429,14 @@ def test_typed_stores_of_library_codecs_are_dicts_too(tmp_path: Path) -> None:
             assert db.popitem()[0] == (2,)
             del found
             gc.collect()
+
+
+def test_arrays_of_an_aligned_store_lie_where_vector_instructions_want_them(tmp_path: Path) -> None:
+    vectors = [numpy.arange(size, dtype="f4") for size in range(1, 40)]
+    with flash_kv.open(tmp_path / "db", codec="numpy", key_codec="int", align=64) as db:
+        for number, vector in enumerate(vectors):
+            db[number * 1000] = vector
+        db.compact()
+        for number, vector in enumerate(vectors):
+            assert db[number * 1000].ctypes.data % 64 == 0
+            assert numpy.array_equal(db[number * 1000], vector)

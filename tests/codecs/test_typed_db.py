@@ -19,6 +19,7 @@ from flash_kv import (
     CodecMismatchError,
     DecodeError,
     EncodeError,
+    KeyOrderError,
     OptionsError,
     Snapshot,
     TypedBatch,
@@ -48,6 +49,21 @@ def test_everything_a_store_has_is_there(typed: type, plain: type) -> None:
     assert public(plain) - public(typed) - {"check_open", "store", "check_readable"} == set()
     protocol = {name for name in vars(MutableMapping) if name.startswith("__") and hasattr(plain, name)}
     assert {name for name in protocol if not hasattr(typed, name)} == set()
+
+
+def test_many_at_once_are_encoded_as_single_ones(db: TypedDB[Any, Any]) -> None:
+    names = [("a", number) for number in range(20)]
+    db.put_many(names, range(20))
+    assert db.contains_many([("a", 3), ("a", 20), ("b",)]) == [True, False, False]
+    with db.batch() as batch:
+        batch.put_many([("b", 1), ("b", 0)], ["one", "zero"])
+    db.put_many((((n,), None) for n in range(50)), sorted=True)
+    assert db.get_many([("a", 19), ("b", 0), (49,)]) == [19, "zero", None]
+    assert len(db) == 72
+    with pytest.raises(KeyOrderError):
+        db.put_many([((2,), None), ((1,), None)], sorted=True)
+    with pytest.raises(ValueError, match="zip"):
+        db.put_many([(1,), (2,)], [1])
 
 
 class AgainstADict(RuleBasedStateMachine):

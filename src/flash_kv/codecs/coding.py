@@ -46,8 +46,10 @@ class Coding(Generic[K, V]):
     def keys(self, keys: Iterable[K]) -> Iterator[bytes]:
         return map(self.key, keys)
 
-    def pairs(self, pairs: Any) -> Iterator[tuple[bytes, str | Buffer]]:
-        """Of an iterable of pairs, or of a mapping, as `dict` takes them."""
+    def pairs(self, pairs: Any, values: Any = None) -> Iterator[tuple[bytes, str | Buffer]]:
+        """Of an iterable of pairs, or of a mapping, as `dict` takes them; or of keys and their values."""
+        if values is not None:
+            pairs = zip(pairs, values, strict=True)
         if hasattr(pairs, "keys"):
             for key in pairs.keys():  # noqa: SIM118 - whatever has `keys`, as for `dict`
                 yield self.key(key), self.value(pairs[key])

@@ -33,9 +33,13 @@ class TypedBatch(Generic[K, V]):
         """Add a write."""
         self._raw.put(self._coding.key(key), self._coding.value(value))
 
-    def put_many(self, pairs: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
-        """Add a write for each pair of an iterable or a mapping."""
-        self._raw.put_many(self._coding.pairs(pairs))
+    @overload
+    def put_many(self, pairs: Mapping[K, V] | Iterable[tuple[K, V]], values: None = None) -> None: ...
+    @overload
+    def put_many(self, pairs: Iterable[K], values: Iterable[V]) -> None: ...
+    def put_many(self, pairs: Any, values: Any = None) -> None:
+        """Add a write for each pair of an iterable or a mapping, or of a key and a value each."""
+        self._raw.put_many(self._coding.pairs(pairs, values))
 
     def delete(self, key: K) -> None:
         """Add a delete; of an absent key it is none."""

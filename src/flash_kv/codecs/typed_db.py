@@ -157,9 +157,22 @@ class TypedDB(TypedReads[K, V], MutableMapping[K, V]):
         found = self._raw.get_many(encoded)
         return [self._coding.read_found(key, data, None) for key, data in zip(encoded, found, strict=True)]
 
-    def put_many(self, pairs: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
-        """Store all pairs as one commit: all of them or none."""
-        self._raw.put_many(self._coding.pairs(pairs))
+    def contains_many(self, keys: Iterable[K]) -> list[bool]:
+        """For each of `keys` whether it is there."""
+        return self._raw.contains_many(self._coding.keys(keys))
+
+    @overload
+    def put_many(
+        self, pairs: Mapping[K, V] | Iterable[tuple[K, V]], values: None = None, *, sorted: bool = False
+    ) -> None: ...
+    @overload
+    def put_many(self, pairs: Iterable[K], values: Iterable[V], *, sorted: bool = False) -> None: ...
+    def put_many(self, pairs: Any, values: Any = None, *, sorted: bool = False) -> None:
+        """Store all pairs, of a key and a value each when `values` is given, as one commit: all of them or none.
+
+        `sorted`: they come in ascending order of keys, any number of them, and are stored in pieces; see `DB.put_many`.
+        """
+        self._raw.put_many(self._coding.pairs(pairs, values), sorted=sorted)
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Delete all of `keys` as one commit; how many were there."""
