@@ -107,7 +107,7 @@ def open_store(path: StrPath, *, codec: Any = None, key_codec: Any = None, **opt
     or "pickle", "+zstd" or "+lz4" behind it, or a `Codec`; `key_codec`: what keys are, "raw", "str", "int", "tuple" or
     a `KeyCodec`; with either it is a `TypedDB`.
 
-    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
+    `index`: "btree" or "skiplist" (ordered), or "hash" (least memory, fastest point access); any store opens with any.
     `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
     are the fields of `flash_kv.Options`.
 

@@ -19,6 +19,7 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VALUE,
     VALUE_SIZE_MAX,
     RecordHeader,
+    padded_size,
     record_size,
 )
 from cython.cimports.flash_kv.log.table_cy import Key
@@ -74,9 +75,7 @@ class BatchBuffer:
         return 0
 
     def add(self, kind, key, key_size, value, value_size):
-        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size + 7) & ~cython.cast(
-            uint64_t, 7
-        )
+        size: uint64_t = padded_size(key_size, 0, value_size)
         place: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
         self.require_idle()

@@ -21,6 +21,7 @@ from cython.cimports.flash_kv.log.format import (
     SEGMENT_HEADER_SIZE,
     RecordHeader,
     offset_of,
+    padded_size,
     position_of,
     segment_of,
 )
@@ -95,9 +96,7 @@ class IndexProbe:
 
     def _append(self, data, size):
         """Write a record with this key; its position."""
-        total: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, size) + self.value_size + 7) & ~cython.cast(
-            uint64_t, 7
-        )
+        total: uint64_t = padded_size(size, 0, self.value_size)
         ref: cython.pointer(SegmentRef)
         header: cython.pointer(RecordHeader)
         offset: uint64_t
