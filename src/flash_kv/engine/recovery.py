@@ -32,7 +32,7 @@ from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import RAW_CODECS, Codecs, Manifest, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import MANIFEST, SEGMENT_SUFFIX, hint_name, parse
+from flash_kv.log.names import MANIFEST, SEGMENT_ID_MAX, SEGMENT_SUFFIX, hint_name, parse, segment_name
 from flash_kv.log.records import (
     ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
@@ -429,9 +429,12 @@ def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
 
 def require_current_manifest(segments: SegmentSet) -> None:
     """CorruptionError when there are segments with records that the manifest is too old to know."""
+    if segments.next_segment_id > SEGMENT_ID_MAX:
+        return
+    first = segment_name(segments.next_segment_id)
     for name in segments.system.list_directory(segments.directory):
-        # Most names are those of other files: not parsed.
-        found = parse(name) if name.endswith(SEGMENT_SUFFIX) else None
+        # All names of segments are equally long: those before the first unknown one need not be parsed.
+        found = parse(name) if name >= first and name.endswith(SEGMENT_SUFFIX) else None
         if found is None or found.kind != "segment" or found.segment_id is None:
             continue
         if found.segment_id >= segments.next_segment_id:
