@@ -75,7 +75,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	@touch $(BENCH_INSTALLED)
 
 bench: $(BENCH_INSTALLED) build
-	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
+	$(BIN)/flash-kv bench $(BENCH_ARGS)
 
 # Builds of their own, in build/sanitize.
 sanitize: build

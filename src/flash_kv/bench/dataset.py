@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.stores.base import Pairs
+from flash_kv.bench.stores.base import Pairs
 
 _POOL_BYTES = 1 << 20
 _STRIDE = 7919

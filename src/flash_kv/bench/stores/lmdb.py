@@ -12,20 +12,21 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stores.base import Handle, Pairs, Store
+from flash_kv.bench.stores.base import Handle, Pairs, Store
 
 MAP_BYTES = 64 * 1024**3
 """Address space and sparse file size, not disk: LMDB can't grow its map while it runs."""
 
 
-def _opener(*, writemap: bool) -> Callable[[Path], Handle]:
+def _opener(*, writemap: bool, sync: bool) -> Callable[[Path], Handle]:
     def open_store(path: Path) -> Handle:
         lmdb: Any = importlib.import_module("lmdb")
         env = lmdb.open(
-            str(path), map_size=MAP_BYTES, writemap=writemap, sync=False, metasync=False, readahead=False
+            str(path), map_size=MAP_BYTES, writemap=writemap, sync=sync, metasync=sync, readahead=False
         )
         return _handle(env, path)
 
@@ -65,6 +66,21 @@ def _handle(env: Any, path: Path) -> Handle:
         # The cursor keeps its transaction, which ends with it.
         return iter(begin().cursor())
 
+    def reverse() -> Iterator[tuple[bytes, bytes]]:
+        return iter(begin().cursor().iterprev())
+
+    def scan_from(key: bytes, count: int) -> Pairs:
+        with begin() as txn, txn.cursor() as cursor:
+            # A cursor that found nothing would begin at the first key.
+            if not cursor.set_range(key):
+                return []
+            return [pair for pair, _ in zip(cursor, range(count), strict=False)]
+
+    def prefix(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with begin() as txn, txn.cursor() as cursor:
+            if cursor.set_range(prefix):
+                yield from takewhile(lambda pair: pair[0].startswith(prefix), cursor)
+
     def compact() -> None:
         # LMDB compacts by copying to a new environment (mdb_copy -c), which is not synced by itself.
         copy = path / "compacted"
@@ -82,23 +98,30 @@ def _handle(env: Any, path: Path) -> Handle:
         batch=batch,
         get_many=get_many,
         items=items,
+        reverse=reverse,
+        scan_from=scan_from,
+        prefix=prefix,
         close=env.close,
         compact=compact,
     )
 
 
-def _store(name: str, *, writemap: bool) -> Store:
+def _store(name: str, *, writemap: bool, sync: bool = False) -> Store:
     return Store(
         name=name,
         module="lmdb",
         distribution="lmdb",
-        settings=f"writemap={writemap}, sync=False, metasync=False, readahead=False, "
-        "one transaction per operation",
-        survives="process death: yes; power cut: may damage the file (sync=False)",
+        settings=f"writemap={writemap}, sync={sync}, metasync={sync}, readahead=False, "
+        "one transaction per operation, one for a batch",
+        promise="power" if sync else "process",
+        survives="process death and power cut: yes"
+        if sync
+        else "process death: yes; power cut: may damage the file (sync=False)",
         read_check="none",
-        open=_opener(writemap=writemap),
+        open=_opener(writemap=writemap, sync=sync),
     )
 
 
 LMDB = _store("lmdb", writemap=True)
 LMDB_PWRITE = _store("lmdb-pwrite", writemap=False)
+LMDB_SYNCED = _store("lmdb-sync", writemap=False, sync=True)

@@ -6,10 +6,12 @@ Its write-ahead log is on and written with write(2) at each put, so a killed pro
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stores.base import Handle, Pairs, Store
+from flash_kv.bench.stores.base import Handle, Pairs, Store
 
 BLOCK_CACHE_BYTES = 1024**3
 
@@ -27,9 +29,17 @@ def _options(rocksdict: Any) -> Any:
     return options
 
 
-def _open(path: Path) -> Handle:
+def _opener(*, sync: bool) -> Callable[[Path], Handle]:
+    return lambda path: _open(path, sync=sync)
+
+
+def _open(path: Path, *, sync: bool) -> Handle:
     rocksdict: Any = importlib.import_module("rocksdict")
     db = rocksdict.Rdict(str(path), _options(rocksdict))
+    if sync:
+        written = rocksdict.WriteOptions()
+        written.sync = True
+        db.set_write_options(written)
     # Without `force` files of the last level may be left alone, and the rate would be of work not done.
     rewrite_all = rocksdict.CompactOptions()
     rewrite_all.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
@@ -41,6 +51,15 @@ def _open(path: Path) -> Handle:
         for key, value in pairs:
             put(key, value)
         db.write(write_batch)
+
+    def reverse() -> Iterable[tuple[bytes, bytes]]:
+        return db.items(backwards=True)  # type: ignore[no-any-return]
+
+    def scan_from(key: bytes, count: int) -> Pairs:
+        return [pair for pair, _ in zip(db.items(from_key=key), range(count), strict=False)]
+
+    def prefix(prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        return takewhile(lambda pair: pair[0].startswith(prefix), db.items(from_key=prefix))
 
     def compact() -> None:
         db.flush(True)
@@ -59,19 +78,30 @@ def _open(path: Path) -> Handle:
         batch=batch,
         get_many=db.get,
         items=db.items,
+        reverse=reverse,
+        scan_from=scan_from,
+        prefix=prefix,
         close=db.close,
         settle=settle,
         compact=compact,
     )
 
 
-ROCKSDICT = Store(
-    name="rocksdict",
-    module="rocksdict",
-    distribution="rocksdict",
-    settings="raw mode, WAL on, sync off, bloom filter 10 bits, hash index in blocks, 1 GiB block cache, "
-    "no compression",
-    survives="process death: yes; power cut: what was synced",
-    read_check="block checksum when a block is read into the cache",
-    open=_open,
-)
+def _store(name: str, *, sync: bool) -> Store:
+    return Store(
+        name=name,
+        module="rocksdict",
+        distribution="rocksdict",
+        settings=f"raw mode, WAL on, sync={sync}, bloom filter 10 bits, hash index in blocks, 1 GiB block cache, "
+        "no compression",
+        promise="power" if sync else "process",
+        survives="process death and power cut: yes"
+        if sync
+        else "process death: yes; power cut: what was synced",
+        read_check="block checksum when a block is read into the cache",
+        open=_opener(sync=sync),
+    )
+
+
+ROCKSDICT = _store("rocksdict", sync=False)
+ROCKSDICT_SYNCED = _store("rocksdict-sync", sync=True)

@@ -9,9 +9,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.stores.base import Store
+from flash_kv.bench.stores.base import Store
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent
 
 
 def machine_facts(directory: Path, stores: list[Store]) -> dict[str, object]:

@@ -12,9 +12,9 @@ import stat
 from pathlib import Path
 from time import perf_counter_ns
 
-from benchmarks.dataset import Dataset
-from benchmarks.stores.base import Handle
-from benchmarks.timing import time_call_ns
+from flash_kv.bench.dataset import Dataset
+from flash_kv.bench.stores.base import Handle
+from flash_kv.bench.timing import time_call_ns
 
 RAW_COPY = "raw copy + fsync"
 _CHUNK_BYTES = 1 << 20
@@ -77,3 +77,8 @@ def raw_copy_rate(directory: Path, data: Dataset) -> float:
     source.unlink()
     copy.unlink()
     return copied / 1e6 / (elapsed_ns / 1e9)
+
+
+def disk_bytes(directory: Path) -> int:
+    """What the files under `directory` take of the disk: a sparse file counts what is allocated."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())

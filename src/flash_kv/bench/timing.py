@@ -13,12 +13,14 @@ from __future__ import annotations
 import gc
 import itertools
 import operator
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any
 
-from benchmarks.stores.base import Handle, Pairs, nothing
+from flash_kv.bench.stores.base import Handle, Pairs, nothing
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def time_pairs_ns(call: Callable[[bytes, bytes], object], keys: list[bytes], values: list[bytes]) -> int:
+def time_pairs_ns(call: Callable[[bytes, Any], object], keys: list[bytes], values: list[Any]) -> int:
     """Nanoseconds of `call(key, value)` over all pairs."""
     with collector_off():
         start = perf_counter_ns()
@@ -68,14 +70,55 @@ def time_call_ns(call: Callable[[], object]) -> int:
         return perf_counter_ns() - start
 
 
-def latencies_ns(call: Callable[[bytes, bytes], object], keys: list[bytes], values: list[bytes]) -> list[int]:
-    """The nanoseconds of each single `call(key, value)`, one clock read included."""
+def time_iterations_ns(iterate: Callable[[Any], Iterable[object]], arguments: list[Any]) -> int:
+    """Nanoseconds of going through `iterate(argument)` for all arguments."""
+    with collector_off():
+        start = perf_counter_ns()
+        for argument in arguments:
+            for _item in iterate(argument):
+                pass
+        return perf_counter_ns() - start
+
+
+def time_calls_ns(calls: list[tuple[Callable[..., object], tuple[Any, ...]]]) -> int:
+    """Nanoseconds of a mix of calls, one after the other."""
+    with collector_off():
+        start = perf_counter_ns()
+        for call, arguments in calls:
+            call(*arguments)
+        return perf_counter_ns() - start
+
+
+def call_each(call: Callable[[Any], object], arguments: list[Any]) -> None:
+    for argument in arguments:
+        call(argument)
+
+
+def time_threads_ns(jobs: list[Callable[[], None]]) -> int:
+    """Nanoseconds from the moment all threads stand ready to the end of the last one."""
+    ready = threading.Barrier(len(jobs) + 1)
+
+    def work(job: Callable[[], None]) -> None:
+        ready.wait()
+        job()
+
+    with ThreadPoolExecutor(len(jobs)) as pool, collector_off():
+        running = [pool.submit(work, job) for job in jobs]
+        ready.wait()
+        start = perf_counter_ns()
+        for job in running:
+            job.result()
+        return perf_counter_ns() - start
+
+
+def latencies_ns(call: Callable[..., object], calls: Iterable[tuple[Any, ...]]) -> list[int]:
+    """The nanoseconds of each single call with these arguments, one clock read included."""
     samples: list[int] = []
     add, now = samples.append, perf_counter_ns
     with collector_off():
-        for key, value in zip(keys, values):  # noqa: B905 - same length by construction, checking costs
+        for arguments in calls:
             start = now()
-            call(key, value)
+            call(*arguments)
             add(now() - start)
     return samples
 
@@ -103,5 +146,8 @@ def empty_handle(item_count: int) -> Handle:
         batch=empty_batch,
         get_many=empty_many,
         items=lambda: itertools.repeat(item, item_count),
+        reverse=lambda: itertools.repeat(item, item_count),
+        scan_from=empty_two,
+        prefix=lambda _prefix: (),
         close=nothing,
     )

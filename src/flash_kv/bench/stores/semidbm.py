@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stores.base import Handle, Pairs, Store
+from flash_kv.bench.stores.base import Handle, Store, each_of, one_by_one
 
 
 def _open(path: Path) -> Handle:
@@ -25,13 +25,6 @@ def _open(path: Path) -> Handle:
         except KeyError:
             return None
 
-    def put_many(pairs: Pairs) -> None:
-        for key, value in pairs:
-            put(key, value)
-
-    def get_many(keys: list[bytes]) -> list[bytes | None]:
-        return list(map(get, keys))
-
     def items() -> Iterable[tuple[bytes, bytes]]:
         keys = db.keys()
         return zip(keys, map(get, keys), strict=True)
@@ -41,9 +34,9 @@ def _open(path: Path) -> Handle:
         get=get,
         get_missing=get_missing,
         delete=db.__delitem__,
-        put_many=put_many,
-        batch=put_many,
-        get_many=get_many,
+        put_many=one_by_one(put),
+        batch=one_by_one(put),
+        get_many=each_of(get),
         items=items,
         close=db.close,
         compact=db.compact,
@@ -56,9 +49,11 @@ SEMIDBM = Store(
     module="semidbm",
     distribution="semidbm",
     settings="defaults (verify_checksums=False)",
+    promise="process",
     survives="process death: yes; power cut: what was synced",
     read_check="none (verify_checksums=False, its default)",
     open=_open,
     is_ordered=False,
+    is_thread_safe=False,
     has_batch=False,
 )

@@ -18,13 +18,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.dataset import Dataset, in_slices
-from benchmarks.stores import STORES
-from benchmarks.stores.base import BenchmarkError, Store
+from flash_kv.bench.dataset import Dataset, in_slices
+from flash_kv.bench.stores import STORES
+from flash_kv.bench.stores.base import BenchmarkError, Store
 
 _SLICE_KEYS = 10_000
 _STATUS = Path("/proc/self/status")
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +44,10 @@ def measure_memory(
     """Load `keys` keys into `store` in a child process and read its memory there."""
     path = directory / f"memory-{store.name}-{key_bytes}"
     path.mkdir(parents=True)
-    command = [sys.executable, "-m", "benchmarks.memory", store.name, str(path)]
+    command = [sys.executable, "-m", "flash_kv.bench.memory", store.name, str(path)]
     command += [str(keys), str(key_bytes), str(value_bytes)]
     try:
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         shutil.rmtree(path, ignore_errors=True)
     if done.returncode != 0:
@@ -101,9 +100,7 @@ def _load_here(store: Store, path: Path, keys: int, key_bytes: int, value_bytes:
 
 def main() -> None:
     """The child process: one store, one key size, one JSON object on standard output."""
-    parser = argparse.ArgumentParser(
-        description="Memory per key of one store; started by benchmarks.compare."
-    )
+    parser = argparse.ArgumentParser(description="Memory per key of one store; started by the benchmarks.")
     parser.add_argument("store", choices=list(STORES))
     parser.add_argument("directory", type=Path, help="an empty directory for the store")
     parser.add_argument("keys", type=int)
