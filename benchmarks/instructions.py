@@ -4,7 +4,7 @@
     python -m benchmarks.instructions --accept "reason"   # keep what is counted now, with why
     python -m benchmarks.instructions --functions get     # where the instructions of an operation go
 
-Noise does not touch a count. One child process for each kind of index does every operation, with what it needs made
+One child process for each kind of index does every operation, with what it needs made
 beforehand, and calls `os.getppid` between them, at which callgrind writes what it has counted and begins anew; so the
 start of the interpreter, imports, loads and the making of keys are in none of the figures; the loop of the calls is.
 
@@ -36,7 +36,8 @@ from flash_kv.bench.stores.base import Pairs
 ROOT = Path(__file__).parents[1]
 KEPT = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.02
-"""Two counts of one build differ by some tenths of a percent: where memory lies decides how a table fills."""
+"""What a guard needs. Two counts of one build differ by up to 6.5 % still (get, hash; overwrite), for a reason that is
+not found, so a difference is to be counted again before it is believed, and the check is no part of CI."""
 KEYS = 2_000
 BATCH_RECORDS = 100
 OPENS = 2
