@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help build test demo lint format check package bench sanitize sanitize-threads powercut fuzz clean distclean
+.PHONY: help build test demo lint format check package bench guard sanitize sanitize-threads powercut fuzz clean distclean
 
 help:
 	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench     measure against other stores     make build     compile what changed, in place"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-threads  threads under ThreadSanitizer"
+	@echo "make guard     count the instructions of each operation against those kept"
 	@echo "make powercut  cut the power under stores on real file systems (as root)"
 	@echo "make fuzz      fuzz what reads files, a while"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
@@ -75,7 +76,11 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	@touch $(BENCH_INSTALLED)
 
 bench: $(BENCH_INSTALLED) build
-	$(BIN)/python -m benchmarks.compare $(BENCH_ARGS)
+	$(BIN)/flash-kv bench $(BENCH_ARGS)
+
+# `make test` does this too; where there is no valgrind it is skipped there.
+guard: build
+	$(BIN)/python -m benchmarks.instructions --check
 
 # Builds of their own, in build/sanitize.
 sanitize: build

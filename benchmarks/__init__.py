@@ -1,5 +1,5 @@
-"""Benchmarks of FlashKV beside the stores a Python programmer would take instead.
+"""What this repository asks about FlashKV beside `flash-kv bench`, whose machinery, `flash_kv.bench`, it stands on.
 
-`python -m benchmarks.compare` is the one command behind every figure the project quotes;
-`python -m benchmarks.durable` measures writes that survive a power cut. See `benchmarks/README.md`.
+The page of docs/benchmarks.md with its plots, the goals, the guard of instructions, durable writes, the kinds of index,
+many keys at once, views. See `benchmarks/README.md`.
 """

@@ -23,13 +23,13 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from benchmarks.dataset import Dataset
-from benchmarks.figures import Figure, number, ratio
-from benchmarks.machine import machine_facts
-from benchmarks.report import Table
-from benchmarks.runner import progress
-from benchmarks.stores import STORES
-from benchmarks.stores.base import BenchmarkError
+from benchmarks.progress import progress
+from flash_kv.bench.dataset import Dataset
+from flash_kv.bench.figures import Figure, number, ratio
+from flash_kv.bench.machine import machine_facts
+from flash_kv.bench.stores import STORES
+from flash_kv.bench.stores.base import BenchmarkError
+from flash_kv.bench.table import Table
 
 THREADS = 16
 RAW_APPEND = "raw append + fdatasync"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import flash_kv
-from benchmarks.dataset import Dataset
-from benchmarks.figures import Figure
-from benchmarks.machine import busy_lines, machine_facts, machine_lines
-from benchmarks.report import Table
-from benchmarks.timing import empty_handle, time_each_ns, time_pairs_ns
+from flash_kv.bench.dataset import Dataset
+from flash_kv.bench.figures import Figure
+from flash_kv.bench.machine import busy_lines, machine_facts, machine_lines
+from flash_kv.bench.table import Table
+from flash_kv.bench.timing import empty_handle, time_each_ns, time_pairs_ns
 from flash_kv.log.checksum_cy import crc32c
 from flash_kv.options import IndexKind
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 
-from benchmarks.compaction import RAW_COPY
-from benchmarks.figures import Figure, number, ratio
-from benchmarks.results import Results
+from flash_kv.bench.compaction import RAW_COPY
+from flash_kv.bench.figures import number, ratio
+from flash_kv.bench.results import BYTES_PER_KEY, LATENCY, MB_S, Results
+from flash_kv.bench.runner import COMPACTION
+from flash_kv.bench.suite import MEMORY_INDEX
+from flash_kv.bench.workloads import WORKLOADS
 
 HASH = "flash_kv-hash"
 BTREE = "flash_kv-btree"
@@ -21,17 +23,17 @@ BOTH = (HASH, BTREE)
 FLOOR = "dict"
 
 US_MAX = {
-    "put": (0.6, BOTH),
+    "fillrandom": (0.6, BOTH),
     "overwrite": (0.6, BOTH),
-    "delete": (0.6, BOTH),
-    "put_many": (0.25, BOTH),
-    "batch": (0.25, BOTH),
-    "get_hot": (0.15, BOTH),
-    "scan": (0.15, (BTREE, SKIPLIST)),
+    "deleterandom": (0.6, BOTH),
+    "fillbatch": (0.25, BOTH),
+    "batchput": (0.25, BOTH),
+    "readhot": (0.15, BOTH),
+    "readseq": (0.15, (BTREE, SKIPLIST)),
 }
-DICT_RATIO_MAX = {"get": {HASH: 1.3, BTREE: 1.8}}
-BTREE_RATIO_MAX = {"put": 2.0, "get": 2.0}
-PEER_RATIO_MIN = {"put": 5.0, "overwrite": 5.0, "delete": 5.0, "get": 2.0, "get_hot": 5.0}
+DICT_RATIO_MAX = {"readrandom": {HASH: 1.3, BTREE: 1.8}}
+BTREE_RATIO_MAX = {"fillrandom": 2.0, "readrandom": 2.0}
+PEER_RATIO_MIN = {"fillrandom": 5.0, "overwrite": 5.0, "deleterandom": 5.0, "readrandom": 2.0, "readhot": 5.0}
 GET_MANY_GAIN_MIN = 2.0
 COMPACTION_MB_S_MIN = 400.0
 PUT_P999_US_MAX = 20.0
@@ -71,7 +73,7 @@ def judge(results: Results) -> list[Verdict]:
         *_worst_put(results),
         *_memory(results),
     ]
-    order = list(results.titles)
+    order = list(WORKLOADS)
     return sorted(verdicts, key=lambda v: order.index(v.workload) if v.workload in order else len(order))
 
 
@@ -83,12 +85,17 @@ def _at_least(limit: float, value: float) -> float:
     return 1 - value / limit
 
 
+def _subtracted(results: Results, workload: str, store: str) -> float:
+    row = results.find(workload, store)
+    return 0.0 if row is None else row.subtract
+
+
 def _absolute(results: Results) -> Iterator[Verdict]:
     for workload, (limit, stores) in US_MAX.items():
         for store in stores:
             figure = results.us(workload, store)
             if figure is not None:
-                as_called = number(results.us_as_called(workload, store).median)
+                as_called = number(figure.median + _subtracted(results, workload, store))
                 yield Verdict(
                     workload=workload,
                     store=store,
@@ -146,11 +153,11 @@ def _against_peers(results: Results) -> Iterator[Verdict]:
 
 def _many_at_once(results: Results) -> Iterator[Verdict]:
     for store in BOTH:
-        single, many = results.us("get", store), results.us("get_many", store)
+        single, many = results.us("readrandom", store), results.us("multireadrandom", store)
         if single is not None and many is not None and many.median > 0:
             times = single.median / many.median
             yield Verdict(
-                workload="get_many",
+                workload="multireadrandom",
                 store=store,
                 goal=f"at least {GET_MANY_GAIN_MIN:g}x its single gets",
                 measured=f"{ratio(times)} ({number(many.median)} against {number(single.median)} us)",
@@ -159,48 +166,45 @@ def _many_at_once(results: Results) -> Iterator[Verdict]:
 
 
 def _compaction(results: Results) -> Iterator[Verdict]:
-    raw = results.compaction.get(RAW_COPY)
+    raw = results.find(COMPACTION, RAW_COPY, MB_S)
     for store in BOTH:
-        rate = results.compaction.get(store)
-        if rate is None or raw is None:
+        row = results.find(COMPACTION, store, MB_S)
+        if row is None or raw is None:
             continue
         # "Where the disk allows": a disk slower than the goal is itself the limit.
-        is_disk_slower = raw.median < COMPACTION_MB_S_MIN
-        limit = raw.median if is_disk_slower else COMPACTION_MB_S_MIN
+        rate, raw_rate = row.figure, raw.figure.median
+        is_disk_slower = raw_rate < COMPACTION_MB_S_MIN
+        limit = raw_rate if is_disk_slower else COMPACTION_MB_S_MIN
         yield Verdict(
-            workload="compaction",
+            workload=COMPACTION,
             store=store,
             goal=f"at least {limit:.0f} MB/s" + (" (the disk's raw copy)" if is_disk_slower else ""),
-            measured=f"{rate} MB/s (raw copy {number(raw.median)})",
+            measured=f"{rate} MB/s (raw copy {number(raw_rate)})",
             shortfall=_at_least(limit, rate.median),
         )
 
 
 def _worst_put(results: Results) -> Iterator[Verdict]:
-    if results.latencies is None:
-        return
     for store in BOTH:
-        repeats = results.latencies.stores.get(store)
-        if repeats:
-            figure = Figure.of([repeat.percentiles_us["p99.9"] for repeat in repeats])
-            worst = median(repeat.max_us for repeat in repeats)
+        row = results.find("fillrandom", store, LATENCY)
+        if row is not None:
             yield Verdict(
-                workload="put latency",
+                workload="fillrandom, each call",
                 store=store,
                 goal=f"p99.9 at most {PUT_P999_US_MAX:g} us",
-                measured=f"{figure} us (max {number(worst)}) over {results.latencies.keys:,} keys",
-                shortfall=_at_most(PUT_P999_US_MAX, figure.median),
+                measured=f"{number(row.percentiles['p99.9'])} us (max {number(row.percentiles['p100'])})",
+                shortfall=_at_most(PUT_P999_US_MAX, row.percentiles["p99.9"]),
             )
 
 
 def _memory(results: Results) -> Iterator[Verdict]:
-    for memory in results.memory:
-        limit = INDEX_BYTES_MAX.get(memory.store)
-        if limit is not None and memory.index_bytes is not None:
+    for store, limit in INDEX_BYTES_MAX.items():
+        row = results.find(MEMORY_INDEX, store, BYTES_PER_KEY)
+        if row is not None:
             yield Verdict(
-                workload="memory",
-                store=memory.store,
-                goal=f"at most {limit:g} B per key of {memory.key_bytes} B",
-                measured=f"{memory.index_bytes:.1f} B (process memory {memory.anonymous_bytes:.1f} B)",
-                shortfall=_at_most(limit, memory.index_bytes),
+                workload=MEMORY_INDEX,
+                store=store,
+                goal=f"at most {limit:g} B per key",
+                measured=f"{row.figure.median:.1f} B",
+                shortfall=_at_most(limit, row.figure.median),
             )

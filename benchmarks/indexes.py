@@ -2,13 +2,14 @@
 
 For each size of keys and each number of them, a store with each kind is loaded in random order, read, scanned, closed
 and opened again: with the kind it was written with, and with the next kind, which is what switching costs. Slices are
-interleaved as in `benchmarks.compare`; open times are the median of several opens.
+interleaved as in `flash-kv bench`; open times are the median of several opens.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import shutil
 import sys
@@ -17,15 +18,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.dataset import Dataset
-from benchmarks.figures import Figure
 from benchmarks.index_plots import draw
-from benchmarks.machine import busy_lines, machine_facts, machine_lines
-from benchmarks.report import Table
-from benchmarks.runner import EMPTY, Measured, Plan, Repeat, progress
-from benchmarks.stores import STORES
-from benchmarks.stores.base import Store
-from benchmarks.timing import time_call_ns
+from benchmarks.progress import progress
+from flash_kv.bench.dataset import Dataset, in_slices
+from flash_kv.bench.figures import Figure
+from flash_kv.bench.machine import busy_lines, machine_facts, machine_lines
+from flash_kv.bench.runner import Plan, measure
+from flash_kv.bench.stores import STORES
+from flash_kv.bench.stores.base import Store
+from flash_kv.bench.table import Table
+from flash_kv.bench.timing import time_call_ns
+from flash_kv.bench.workloads import WORKLOADS
 
 VALUE_BYTES = 100
 OPERATIONS_MAX = 200_000
@@ -33,14 +36,17 @@ SLICE_OPERATIONS = 50_000
 OPENS = 5
 
 MEASURES = {
-    "put": "put, random order, us",
-    "get": "get, random, us",
-    "get_many": "get_many(1,000), us per key",
-    "scan": "scan, us per item",
+    "fillrandom": "put, random order, us",
+    "readrandom": "get, random, us",
+    "multireadrandom": "get_many(1,000), us per key",
+    "readseq": "scan, us per item",
     "memory": "index, bytes per key",
     "open": "open after close, ms",
     "switch": "first open with this kind, ms",
 }
+
+SPEEDS = ("fillrandom", "readrandom", "multireadrandom", "readseq")
+"""Those of the measures that are workloads."""
 
 Samples = dict[str, list[float]]
 
@@ -59,49 +65,59 @@ class Case:
 
 
 def kinds() -> dict[str, Store]:
-    """All stores of ours, by their kind of index."""
-    return {store.name.removeprefix("flash_kv-"): store for store in STORES.values() if store.is_ours}
+    """All stores of ours that don't sync each write, by their kind of index."""
+    return {
+        store.name.removeprefix("flash_kv-"): store
+        for store in STORES.values()
+        if store.is_ours and store.promise == "process"
+    }
 
 
 def measure_case(key_bytes: int, keys: int, *, repeats: int, seed: int, directory: Path) -> Case:
-    """`repeats` times: load, read, close, open."""
+    """The workloads by turns; then `repeats` times: load, close, open."""
     case = Case(key_bytes, keys)
+    data = Dataset(keys, key_bytes, VALUE_BYTES, seed)
     plan = Plan(
         stores=list(kinds().values()),
-        data=Dataset(keys, key_bytes, VALUE_BYTES, seed),
+        workloads=[WORKLOADS[name] for name in SPEEDS],
+        data=data,
         repeats=repeats,
         operations=min(keys, OPERATIONS_MAX),
         slice_operations=SLICE_OPERATIONS,
+        budget_s=math.inf,
         seed=seed,
         directory=directory,
+        has_latencies=False,
+        has_compaction=False,
+        report=progress,
     )
+    for row in measure(plan):
+        kind = row.store.removeprefix("flash_kv-")
+        case.samples[row.workload][kind] += [max(0.0, sample - row.subtract) for sample in row.samples]
     for number in range(repeats):
-        progress(f"{keys:,} keys of {key_bytes} B, repeat {number + 1} of {repeats}")
-        measured = Measured()
-        root = directory / "repeat"
-        repeat = Repeat(plan, measured, random.Random(seed + number), root)
+        progress(f"{keys:,} keys of {key_bytes} B: open, {number + 1} of {repeats}")
+        root = directory / "opened"
         try:
-            repeat.open()
-            repeat.load()
-            repeat.read()
             for kind, store in kinds().items():
-                index_bytes = repeat.handles[store.name].index_bytes
-                assert index_bytes is not None
-                case.samples["memory"][kind].append(index_bytes() / keys)
-            repeat.close()
+                case.samples["memory"][kind].append(_load(store, root, data, seed + number))
             _measure_opens(case, root)
         finally:
-            repeat.close()
             shutil.rmtree(root, ignore_errors=True)
-        _add(case, measured)
     return case
 
 
-def _add(case: Case, measured: Measured) -> None:
-    for measure in ("put", "get", "get_many", "scan"):
-        samples = measured.us_per_operation[measure]
-        for kind, store in kinds().items():
-            case.samples[measure][kind].append(max(0.0, samples[store.name][0] - samples[EMPTY][0]))
+def _load(store: Store, root: Path, data: Dataset, seed: int) -> float:
+    """All keys in random order, and a clean close; the index's bytes per key before it."""
+    path = root / store.name
+    path.mkdir(parents=True)
+    handle = store.open(path)
+    ordinals = random.Random(seed).sample(range(data.key_count), data.key_count)
+    for part in in_slices(ordinals, SLICE_OPERATIONS):
+        handle.put_many(data.pairs(part, 0))
+    assert handle.index_bytes is not None
+    found = handle.index_bytes() / data.key_count
+    handle.close()
+    return found
 
 
 def _measure_opens(case: Case, root: Path) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks.report import Table
+from flash_kv.bench.table import Table
 from flash_kv.options import IndexKind
 
 KEPT = Path(__file__).with_name("instructions.json")

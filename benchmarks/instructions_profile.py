@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.instructions import KINDS, CannotCountError, PhaseDump, run_phases
-from benchmarks.report import Table
+from flash_kv.bench.table import Table
 
 # Below it a function is among the others.
 SHARE_MIN = 0.01

@@ -20,10 +20,10 @@ from flatbuffers.number_types import Float64Flags, Int64Flags, UOffsetTFlags
 from flatbuffers.table import Table
 
 import flash_kv
-from benchmarks.figures import Figure
-from benchmarks.machine import busy_lines, machine_facts, machine_lines
-from benchmarks.report import Table as ReportTable
-from benchmarks.timing import empty_handle, time_each_ns
+from flash_kv.bench.figures import Figure
+from flash_kv.bench.machine import busy_lines, machine_facts, machine_lines
+from flash_kv.bench.table import Table as ReportTable
+from flash_kv.bench.timing import empty_handle, time_each_ns
 
 NUMBERS = (10, 1_000, 100_000)
 ROUNDS = 11

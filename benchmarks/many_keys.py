@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dataset import Dataset, in_slices
-from benchmarks.figures import Figure
-from benchmarks.machine import busy_lines, machine_facts, machine_lines
-from benchmarks.report import Table
-from benchmarks.runner import progress
-from benchmarks.stores import STORES
-from benchmarks.timing import time_call_ns, time_each_ns
+from benchmarks.progress import progress
+from flash_kv.bench.dataset import Dataset, in_slices
+from flash_kv.bench.figures import Figure
+from flash_kv.bench.machine import busy_lines, machine_facts, machine_lines
+from flash_kv.bench.stores import STORES
+from flash_kv.bench.table import Table
+from flash_kv.bench.timing import time_call_ns, time_each_ns
 
 BATCH_RECORDS = 1_000
 PIECE_BYTES = 1 << 17

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import flash_kv
-from benchmarks.figures import Figure
-from benchmarks.machine import busy_lines, machine_facts, machine_lines
-from benchmarks.report import Table
-from benchmarks.timing import empty_handle, time_each_ns
+from flash_kv.bench.figures import Figure
+from flash_kv.bench.machine import busy_lines, machine_facts, machine_lines
+from flash_kv.bench.table import Table
+from flash_kv.bench.timing import empty_handle, time_each_ns
 
 SIZES = (16, 100, 4096, 65_536, 1_048_576)
 ROUNDS = 15

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("codecs",),
     ("types", "torture"),
     (SURFACE,),
+    ("bench",),
     ("server", "cli", "integrations"),
 )
 PLACES = {part: place for place, parts in enumerate(LAYERS) for part in parts}

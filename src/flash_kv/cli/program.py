@@ -34,6 +34,7 @@ COMMANDS = (
     "repair",
     "backup",
     "torture",
+    "bench",
     "demo",
 )
 
