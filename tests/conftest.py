@@ -25,7 +25,7 @@ import pytest
 if TYPE_CHECKING:
     from flash_kv import DB
 
-INDEXES = ("hash", "btree")
+INDEXES = ("hash", "btree", "bptree")
 IO_KINDS = ("mmap", "file")
 SEED = os.environ.get("FLASH_KV_TEST_SEED") or str(random.SystemRandom().randrange(2**32))
 # Processes that this one starts to share the work have the same.

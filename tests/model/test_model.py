@@ -264,7 +264,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.db.compact()
         assert self.db.stats().live_bytes == before
 
-    @rule(index=st.sampled_from(["hash", "btree"]))
+    @rule(index=st.sampled_from(["hash", "btree", "bptree"]))
     def reopen(self, index: str) -> None:
         self.let_go()
         self.db.close()

@@ -22,6 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.index_file import open_index_file
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -45,13 +46,14 @@ from flash_kv.errors import (
     StrPath,
     storage_error,
 )
+from flash_kv.index.bptree_cy import BPTreeIndex
 from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
-from flash_kv.log.names import segment_name
+from flash_kv.log.names import INDEX, segment_name
 from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
 
@@ -60,7 +62,7 @@ UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
 
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
+INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "bptree": BPTreeIndex}
 
 
 class DB(DictMethods):
@@ -89,6 +91,7 @@ class DB(DictMethods):
         self._close_lock = threading.RLock()
         self._bytes_since_sync = 0
         self._is_let_go = False
+        self._index_made: Index | None = None
         self._open()
 
     # -- opening and closing
@@ -166,9 +169,24 @@ class DB(DictMethods):
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
-        index = INDEX_CLASSES[self._options.index](self._table, segments.hash_key)
+        index = self._new_index()
         keys = recovery.fill_index(segments, index, self._table, [one.run for one in found.kept])
         self._install_index(index, keys)
+
+    def _new_index(self) -> Index:
+        """An empty index of the kind that the options name."""
+        index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
+        if isinstance(index, BPTreeIndex):
+            index.use_file(
+                open_index_file(self._system, None if self._options.read_only else self._path),
+                self._options.index_cache_bytes,
+            )
+        self._index_made = index
+        return index
+
+    def _close_index_file(self) -> None:
+        if isinstance(self._index_made, BPTreeIndex) and (fd := self._index_made.take_file()) >= 0:
+            self._system.close(fd)
 
     @property
     def path(self) -> Path:
@@ -218,6 +236,7 @@ class DB(DictMethods):
         with SignalsHeld(), _named(self._path, "close"):
             try:
                 with ExitStack() as steps:
+                    steps.callback(self._close_index_file)
                     if self._lock_file is not None:
                         steps.callback(self._lock_file.release)
                     if hasattr(self, "_segments"):
@@ -288,7 +307,8 @@ class DB(DictMethods):
             )
 
     def _segment_path(self, segment_id: int) -> Path:
-        return self._path / segment_name(segment_id)
+        # A failure without a segment is one of the index's pages.
+        return self._path / (segment_name(segment_id) if segment_id else INDEX)
 
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
         return storage_error(
@@ -345,7 +365,7 @@ class DB(DictMethods):
     def _reload(self) -> None:
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
         runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
-        index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
+        index = self._new_index()
         keys = recovery.fill_index(self._segments, index, self._table, runs)
         self._install_index(index, keys)
 

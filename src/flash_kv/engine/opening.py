@@ -20,7 +20,8 @@ def open_store(
 ) -> DB:
     """Open the store in the directory `path`, or make one there.
 
-    `index`: "btree" (ordered) or "hash" (least memory, fastest point access); any store opens with either.
+    `index`: "btree" (ordered), "hash" (least memory, fastest point access) or "bptree" (ordered, on disk, for more keys
+    than memory has room for); any store opens with any.
     `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
     are the fields of `flash_kv.Options`.
 

@@ -39,6 +39,13 @@ def new_index(kind: str, table: SegmentTable) -> Index:
         from flash_kv.index.btree_cy import BTreeIndex
 
         return BTreeIndex(table, b"0123456789abcdef")
+    if kind == "bptree":
+        from flash_kv.index.bptree_cy import BPTreeIndex
+
+        paged = BPTreeIndex(table, b"0123456789abcdef")
+        # So few pages that small tests, too, read and write the file.
+        paged.use_file(os.memfd_create("flash-kv-index"), 64 << 10)
+        return paged
     from flash_kv.index.hash_cy import HashIndex
 
     return HashIndex(table, b"0123456789abcdef")
