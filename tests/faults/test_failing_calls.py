@@ -98,7 +98,7 @@ def reopened_copy(db: DB, tmp_path: Path) -> dict[bytes, bytes]:
 SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compaction": "off", "io": "file"}
 
 
-@pytest.mark.parametrize("index", ["btree", "hash", "bptree"])
+@pytest.mark.parametrize("index", ["btree", "hash"])
 def test_a_refused_write_leaves_nothing_behind_which_later_segments_are_not_believed(
     tmp_path: Path, index: Any
 ) -> None:

@@ -22,7 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.index_file import open_index_file
+from flash_kv.engine.index_file import close_file, give_file
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -174,19 +174,9 @@ class DB(DictMethods):
         self._install_index(index, keys)
 
     def _new_index(self) -> Index:
-        """An empty index of the kind that the options name."""
         index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
-        if isinstance(index, BPTreeIndex):
-            index.use_file(
-                open_index_file(self._system, None if self._options.read_only else self._path),
-                self._options.index_cache_bytes,
-            )
         self._index_made = index
-        return index
-
-    def _close_index_file(self) -> None:
-        if isinstance(self._index_made, BPTreeIndex) and (fd := self._index_made.take_file()) >= 0:
-            self._system.close(fd)
+        return give_file(index, self._system, self._path, self._options)
 
     @property
     def path(self) -> Path:
@@ -236,7 +226,7 @@ class DB(DictMethods):
         with SignalsHeld(), _named(self._path, "close"):
             try:
                 with ExitStack() as steps:
-                    steps.callback(self._close_index_file)
+                    steps.callback(close_file, self._index_made, self._system)
                     if self._lock_file is not None:
                         steps.callback(self._lock_file.release)
                     if hasattr(self, "_segments"):
@@ -307,7 +297,6 @@ class DB(DictMethods):
             )
 
     def _segment_path(self, segment_id: int) -> Path:
-        # A failure without a segment is one of the index's pages.
         return self._path / (segment_name(segment_id) if segment_id else INDEX)
 
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
@@ -366,8 +355,7 @@ class DB(DictMethods):
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
         runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
         index = self._new_index()
-        keys = recovery.fill_index(self._segments, index, self._table, runs)
-        self._install_index(index, keys)
+        self._install_index(index, recovery.fill_index(self._segments, index, self._table, runs))
 
     def _poison(self, cause: OSError) -> None:
         """Nothing more is written: what the disk holds is not known any more."""

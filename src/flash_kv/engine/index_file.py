@@ -12,11 +12,28 @@ import tempfile
 from pathlib import Path
 
 from flash_kv.errors import storage_error
+from flash_kv.index.bptree_cy import BPTreeIndex
+from flash_kv.index.index_cy import Index
 from flash_kv.io.system import System
 from flash_kv.log.names import INDEX, temporary_name
+from flash_kv.options import Options
 
 
-def open_index_file(system: System, directory: Path | None) -> int:
+def give_file(index: Index, system: System, directory: Path, options: Options) -> Index:
+    """The new index, with a file if it needs one. A failure that names no segment is one of this file's pages."""
+    if isinstance(index, BPTreeIndex):
+        fd = _open_index_file(system, None if options.read_only else directory)
+        index.use_file(fd, options.index_cache_bytes)
+    return index
+
+
+def close_file(index: Index | None, system: System) -> None:
+    """Close the file of an index that has one; the index is of no use any more."""
+    if isinstance(index, BPTreeIndex) and (fd := index.take_file()) >= 0:
+        system.close(fd)
+
+
+def _open_index_file(system: System, directory: Path | None) -> int:
     """A new, empty file without a name in the store's directory, or, for None, among the temporary files.
 
     StorageError when it cannot be made. The caller closes it.
