@@ -242,3 +242,28 @@ def test_a_read_only_open_leaves_the_directory_alone(
             assert sorted(os.listdir(tmp_path / "db")) == before
     finally:
         (tmp_path / "db").chmod(0o700)
+
+
+@only_bptree
+def test_a_compaction_that_cannot_ask_the_index_loses_nothing(open_db: Callable[..., flash_kv.DB]) -> None:
+    keys = [b"%08d" % (number * 7919 % 10**8) for number in range(10_000)]
+    options = {"index_cache_bytes": POOL, "segment_bytes_max": POOL, "compaction": "off"}
+    with open_db(**options) as db:
+        for key in keys:
+            db[key] = b"old"
+        for key in keys[::2]:
+            db[key] = b"new"
+        files = {
+            int(name)
+            for name in os.listdir("/proc/self/fd")
+            if os.path.lexists(f"/proc/self/fd/{name}")
+            and "tmp-INDEX" in os.readlink(f"/proc/self/fd/{name}")
+        }
+        with _instead(files.pop(), "/dev/null", os.O_RDONLY), pytest.raises(flash_kv.StorageError):
+            db.compact()
+        expected = [b"new", b"old"] * (len(keys) // 2)
+        assert db.get_many(keys) == expected
+        db.compact()
+        assert db.get_many(keys) == expected
+    with open_db(**options) as db:
+        assert db.get_many(keys) == expected

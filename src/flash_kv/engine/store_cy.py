@@ -325,8 +325,9 @@ class Store(Writes):
                 # The index still points to the chain: it stays until the key can be looked at.
                 free(buffer)
                 return 1
-        else:
-            self.index.replace(cython.address(key), entry, position)
+        elif not self.index.replace(cython.address(key), entry, position):
+            free(buffer)
+            return 1
         self.versions.free_chain(number)
         free(buffer)
         return 0

@@ -150,7 +150,11 @@ class BPTreeIndex(Index):
         if key.size > PAGE_KEY_SIZE_MAX:
             return self.long_keys.replace(key, old, new)
         pthread_mutex_lock(cython.address(self.mutex))
+        self.tree.store.error = 0
         is_replaced = self.tree.swap(key.data, key.size, old, new)
+        if not is_replaced:
+            key.error = self.tree.store.error
+            key.bad_position = 0
         pthread_mutex_unlock(cython.address(self.mutex))
         return is_replaced
 

@@ -22,7 +22,8 @@ there instead of searching. Between the two the write lock may not have been giv
 `remove(key)`
     Takes the key out, returns its entry, 0 when absent, ENTRY_ERROR with nothing changed. Write lock held.
 `replace(key, old, new)`
-    Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates.
+    Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates. False with
+    `key.error` set when that cannot be told (only an index on disk): nothing changed, and it may still be `old`.
 `find_many(keys, count, entries)`
     As `find` for each, with the memory of several keys prefetched together.
 `hold_many(keys, positions, count, answers)`
