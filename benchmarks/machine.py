@@ -32,6 +32,23 @@ def machine_facts(directory: Path, stores: list[Store]) -> dict[str, object]:
     }
 
 
+def machine_lines(machine: dict[str, object]) -> list[str]:
+    """The same for people."""
+    return [
+        f"Date {machine['date']}, commit {machine['commit']}",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"{machine['file_system']}, {machine['python']}; load average at start "
+        f"{machine['load_average_at_start']:.2f}",
+    ]
+
+
+def busy_lines(machine: dict[str, object]) -> list[str]:
+    """A warning where it is needed."""
+    if not is_busy(machine):
+        return []
+    return ["THE MACHINE WAS BUSY when the run began: these figures are rough, don't quote them"]
+
+
 def is_busy(machine: dict[str, object]) -> bool:
     """Whether other programs took a good part of this machine when the run began."""
     load, cores = machine["load_average_at_start"], machine["cores"]

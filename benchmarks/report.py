@@ -9,7 +9,7 @@ from benchmarks.compaction import RAW_COPY
 from benchmarks.figures import Figure, number, ratio
 from benchmarks.goals import FLOOR, Verdict
 from benchmarks.latency import PERCENTILES
-from benchmarks.machine import is_busy
+from benchmarks.machine import busy_lines, machine_lines
 from benchmarks.results import Results
 from benchmarks.workloads import SCAN, WORKLOADS
 
@@ -72,16 +72,12 @@ def tables_of(results: Results, verdicts: list[Verdict]) -> list[Table]:
 def _facts(results: Results) -> list[str]:
     machine, config = results.machine, results.config
     facts = [
-        f"Date {machine['date']}, commit {machine['commit']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"{machine['file_system']}, {machine['python']}; load average at start "
-        f"{machine['load_average_at_start']:.2f}",
+        *machine_lines(machine),
         f"{config['keys']:,} keys of {config['key_bytes']} B, values of {config['value_bytes']} B, one "
         f"thread, {config['repeats']} repeats, {config['operations']:,} operations of each workload per "
         f"repeat, seed {config['seed']}; goals are stated for 1,000,000 keys",
+        *busy_lines(machine),
     ]
-    if is_busy(machine):
-        facts.append("THE MACHINE WAS BUSY when the run began: these figures are rough, don't quote them")
     if results.not_installed:
         facts.append(f"Not installed, so not measured: {', '.join(results.not_installed)}")
     return facts

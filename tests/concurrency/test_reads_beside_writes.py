@@ -10,18 +10,13 @@ from collections.abc import Callable
 import pytest
 
 from flash_kv import DB
+from support.stores import OFTEN
 from support.threads import repeat_together
 
 OpenDB = Callable[..., DB]
 
 SECONDS = 0.5
 SMALL = {"segment_bytes_max": 65536, "reserve_bytes": 0}
-OFTEN = {
-    **SMALL,
-    "compaction_interval_s": 0.005,
-    "compaction_dead_bytes": 4096,
-    "compaction_segment_bytes_min": 65536,
-}
 
 
 def test_get_beside_puts_sees_old_or_new(open_db: OpenDB, rng: random.Random) -> None:

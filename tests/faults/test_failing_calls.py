@@ -206,3 +206,27 @@ def test_a_foreign_file_with_the_name_of_a_segment_is_not_removed(tmp_path: Path
     with pytest.raises(flash_kv.CorruptionError, match="move it away"):
         flash_kv.open(tmp_path / "db", **SMALL)
     assert foreign.read_bytes() == b"my notes"
+
+
+def test_a_file_that_cannot_be_unlinked_keeps_no_other_from_going(tmp_path: Path) -> None:
+    system = FaultySystem()
+    with DB(tmp_path / "db", Options(segment_bytes_max=65536, compaction="off"), system) as db:
+        for number in range(60):
+            db[b"%d" % (number % 7)] = bytes(7_000)
+        db._segments.rotate()
+        db._segments.seal_rotated()
+        before = set(db._segments.entries)
+        assert len(before) > 3
+        system.add(Fault("unlink", path_contains=".seg"))
+        with pytest.raises(StorageError, match="unlink"):
+            db.compact()
+        segments = db._segments
+        # The table of segments forgets them as well: their dead values would hold back all tombstones.
+        assert set(segments.open) == set(segments.entries)
+        left = {int(path.stem) for path in (tmp_path / "db").glob("*.seg")} - set(segments.entries)
+        assert len(left) == 1
+        assert left <= before
+        with DB(crash_image(db, tmp_path / "killed"), Options()) as killed:
+            assert dict(killed.items()) == dict(db.items())
+            # The next open removes it.
+            assert not left & {int(path.stem) for path in (tmp_path / "killed").glob("*.seg")}

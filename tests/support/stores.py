@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from flash_kv import DB
 from flash_kv.log.names import TEMPORARY_PREFIX
+
+OFTEN: dict[str, Any] = {
+    "segment_bytes_max": 65536,
+    "reserve_bytes": 0,
+    "compaction_interval_s": 0.005,
+    "compaction_dead_bytes": 4096,
+    "compaction_segment_bytes_min": 65536,
+}
+"""Options of a store that is compacted all the time."""
 
 
 def fill(db: DB, count: int = 300) -> None:

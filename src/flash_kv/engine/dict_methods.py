@@ -11,44 +11,26 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from flash_kv.engine import scan_cy
 from flash_kv.engine.store_cy import Store
-from flash_kv.engine.views import Bound, ItemsView, KeysView, Range, ValuesView, scan
+from flash_kv.engine.views import Bound, Range, Ranges, scan
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class DictMethods(Store, MutableMapping[bytes, bytes]):
+class DictMethods(Store, Ranges, MutableMapping[bytes, bytes]):
     """The part of `DB` that makes it a mapping."""
 
     def _as_db(self) -> DB:
         return cast("DB", self)
+
+    def _viewed(self) -> tuple[DB, None]:
+        return self._as_db(), None
 
     def __iter__(self) -> Iterator[bytes]:
         return scan(self._as_db(), None, scan_cy.KEYS, Range(None, None, None), False)
 
     def __reversed__(self) -> Iterator[bytes]:
         return scan(self._as_db(), None, scan_cy.KEYS, Range(None, None, None), True)
-
-    def keys(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> KeysView:
-        """A view of the keys: all, those with a prefix, or from `start` (included) to `stop` (not included).
-
-        `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
-        """
-        return KeysView(self._as_db(), None, prefix, start, stop, reverse)
-
-    def values(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ValuesView:
-        """A view of the values, in the order of their keys; bounds as in `keys`."""
-        return ValuesView(self._as_db(), None, prefix, start, stop, reverse)
-
-    def items(
-        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
-    ) -> ItemsView:
-        """A view of the (key, value) pairs; bounds as in `keys`."""
-        return ItemsView(self._as_db(), None, prefix, start, stop, reverse)
 
     def popitem(self) -> tuple[bytes, bytes]:
         """Delete and return one pair: that of the greatest key with an ordered index, any one without.

@@ -1,4 +1,5 @@
 from libc.stdint cimport uint64_t
+from flash_kv.engine.arguments_cy cimport Borrowed, begin_key, borrow_key, release
 from flash_kv.engine.core_cy cimport Core
 from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport Key
@@ -7,9 +8,23 @@ cdef class Reads(Core):
     cdef const uint64_t* hash_key(self) noexcept
     cdef object value_at(self, uint64_t entry, Key* key, object default)
     cdef object large_value_at(self, uint64_t position, const RecordHeader* header)
+    cdef object view_at(self, uint64_t entry, Key* key, object default, bint recheck)
+    cdef object open_view(self, uint64_t position, bint recheck, const RecordHeader** header)
+    cdef bint check_view(self, uint64_t position, const RecordHeader* record) except -1
     cdef object read_failure(self, Key* key)
     cdef bint parse_bytes(self, object keys, Py_ssize_t count, Key* parsed) except -1
     cdef int parse_any(self, object keys, Py_ssize_t count, Key* parsed) except -1
     cdef bint settle(self, uint64_t* entry) noexcept
     cdef int hold(self, uint64_t* lsn) except -1
     cdef void let_go(self, uint64_t lsn) noexcept
+
+cdef inline uint64_t entry_of(Reads store, object key, Key* parsed) except? 0:
+    """The entry of `key` as it is, ENTRY_ERROR included; `parsed` is for what is done with it."""
+    cdef Borrowed borrowed
+    cdef uint64_t entry
+    borrow_key(key, &borrowed)
+    begin_key(parsed, &borrowed, store.hash_key())
+    entry = store.index.find(parsed)
+    if borrowed.has_view:
+        release(&borrowed)
+    return entry

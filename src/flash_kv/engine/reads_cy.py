@@ -2,6 +2,10 @@
 
 A read looks the key up optimistically, checks the record's checksum and builds the value. It keeps the GIL,
 so no segment is unmapped meanwhile; large values are checked and copied without it, under a pin.
+
+A view copies nothing: it is a slice of the segment's memory, which stays mapped as long as any slice lives
+(io/mapping_cy.py). Its record is checked too, a long one only when it is viewed for the first time since the open, so
+that a view takes the same time whatever the value's size.
 """
 
 import cython
@@ -12,27 +16,35 @@ from cython.cimports.cpython.bytes import (
     PyBytes_GET_SIZE,
 )
 from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
+from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
 from cython.cimports.cpython.object import PyObject
 from cython.cimports.cpython.ref import Py_INCREF
-from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS
+from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS, PySequence_GetSlice
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
+from cython.cimports.flash_kv.engine.reads_cy import entry_of
 from cython.cimports.flash_kv.intrinsics import load_relaxed64, prefetch, unlikely
 from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
+    HEADER_SIZE,
     KEY_SIZE_MAX,
     KIND_VALUE,
     RecordHeader,
     offset_of,
+    record_size,
     segment_of,
 )
 from cython.cimports.flash_kv.log.table_cy import (
+    VIEW_WINDOW,
     Key,
+    SegmentRef,
     is_record_sound,
+    is_viewed,
     load_record,
     mapped_record,
+    mark_viewed,
     newest_position,
     pin,
     record_value,
@@ -64,15 +76,10 @@ class Reads(Core):
         Raises KeyTypeError, KeySizeError, ClosedError, ForkedError, CorruptionError (the record is damaged) and
         StorageError (it could not be read).
         """
-        borrowed: Borrowed
         parsed: Key
         entry: uint64_t
         self.check_readable()
-        borrow_key(key, cython.address(borrowed))
-        begin_key(cython.address(parsed), cython.address(borrowed), self.hash_key())
-        entry = self.index.find(cython.address(parsed))
-        if borrowed.has_view:
-            release(cython.address(borrowed))
+        entry = entry_of(self, key, cython.address(parsed))
         if entry == 0:
             return default
         return self.value_at(entry, cython.address(parsed), default)
@@ -165,6 +172,79 @@ class Reads(Core):
             key.bad_position = position
             raise self.read_failure(cython.address(key))
         return value
+
+    def view(self, key, default=None, *, recheck: cython.bint = False):
+        """The value of `key` as a read-only memoryview, or `default`: without a copy, where it lies in the log.
+
+        It stays valid and unchanged as long as it lives, whatever becomes of the key and the store. A record is checked
+        before its first view in this open, one under 512 bytes before each; `recheck`: in any case. With io="file" it
+        looks at a copy. Raises as `get`.
+        """
+        parsed: Key
+        entry: uint64_t
+        self.check_readable()
+        entry = entry_of(self, key, cython.address(parsed))
+        if entry == 0:
+            return default
+        return self.view_at(entry, cython.address(parsed), default, recheck)
+
+    def view_at(self, entry, key, default, recheck):
+        """As `value_at`, for a view."""
+        header: cython.pointer(cython.const[RecordHeader])
+        if unlikely(entry == ENTRY_ERROR):
+            raise self.read_failure(key)
+        if not self.log.is_mapped:
+            value = self.value_at(entry, key, None)
+            return default if value is None else PyMemoryView_FromObject(value)
+        value = self.open_view(newest_position(self.log, entry), recheck, cython.address(header))
+        return default if value is None else value
+
+    def open_view(self, position, recheck, header):
+        """The value at `position`, checked, in its segment's memory; None for a tombstone. Requires: io="mmap".
+
+        What `header` is given is there as long as the value.
+        """
+        record: cython.pointer(cython.const[RecordHeader]) = mapped_record(self.log, position)
+        ref: cython.pointer(SegmentRef)
+        memory: object
+        is_sound: cython.bint = record != cython.NULL
+        start: uint64_t
+        end: uint64_t
+        is_value: cython.bint
+        key: Key
+        if is_sound:
+            ref = segment_ref(self.log, segment_of(position))
+            # From here on the pages stay, whatever Python code runs.
+            memory = cython.cast(object, ref.memory)
+            # Noted before the check, which may give up the GIL: a withdrawal would write over them.
+            is_value = record.kind == KIND_VALUE
+            start = offset_of(position) + HEADER_SIZE + record.key_size
+            end = start + record.value_size
+            if record_size(record) < VIEW_WINDOW:
+                is_sound = is_record_sound(self.log, position, record)
+            elif recheck or not is_viewed(ref, offset_of(position)):
+                is_sound = self.check_view(position, record)
+        if unlikely(not is_sound):
+            key.error = 0
+            key.bad_position = position
+            raise self.read_failure(cython.address(key))
+        header[0] = record
+        return PySequence_GetSlice(memory, start, end) if is_value else None
+
+    def check_view(self, position, record):
+        """Check a long record, and remember that; without the GIL when it is large."""
+        is_sound: cython.bint
+        if record.value_size < LARGE_VALUE:
+            is_sound = is_record_sound(self.log, position, record)
+        else:
+            pin(self.log, position)
+            with cython.nogil:
+                is_sound = is_record_sound(self.log, position, record)
+            unpin(self.log, position)
+            self.check_readable()
+        if is_sound:
+            mark_viewed(segment_ref(self.log, segment_of(position)), offset_of(position))
+        return is_sound
 
     def read_failure(self, key):
         """The exception for a record that could not be read."""

@@ -15,6 +15,7 @@ cdef class SnapshotCore:
     cdef bint is_open
     cdef uint64_t generation_of_index
     cdef int check_open(self) except -1
+    cdef uint64_t find(self, object key, Key* parsed) except? 0
     cdef uint64_t position_at(self, uint64_t entry) noexcept
 
 cdef class Scan:
@@ -22,6 +23,7 @@ cdef class Scan:
     cdef SnapshotCore snapshot
     cdef bint owns_snapshot
     cdef int yielding
+    cdef bint views                       # values as memoryviews, without a copy
     cdef Walk walk
     cdef uint64_t* entries                # of the chunk at hand, then their positions
     cdef uint64_t capacity
@@ -35,6 +37,7 @@ cdef class Scan:
     cdef bint is_finished
     cdef bint is_running                  # inside a part without the GIL
     cdef const RecordHeader* record_at(self, uint64_t position) except NULL
+    cdef object view_of(self, uint64_t position, const RecordHeader** header)
     cdef object value_of(self, const RecordHeader* header, uint64_t position)
     cdef int fill(self) except -1
     cdef int go_on_after(self, uint64_t entry) except -1

@@ -8,7 +8,8 @@ fetches records ahead of itself.
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
+from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
+from cython.cimports.flash_kv.engine.reads_cy import entry_of
 from cython.cimports.flash_kv.engine.scan_cy import YIELD_ITEMS, YIELD_KEYS, YIELD_VALUES
 from cython.cimports.flash_kv.engine.store_cy import Store
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
@@ -97,37 +98,46 @@ class SnapshotCore:
         """The LSN of the newest commit the snapshot sees."""
         return self.lsn
 
-    def get(self, key, default=None):
-        """The value `key` had when the snapshot was opened, or `default`. Raises as `DB.get`."""
-        borrowed: Borrowed
-        parsed: Key
+    def find(self, key, parsed):
+        """The record `key` had when the snapshot was opened, 0 for none; `parsed` is for errors afterwards."""
         entry: uint64_t
         position: uint64_t
         kind: cython.int = 0
         lsn: uint64_t = 0
         size: uint64_t = 0
         self.check_open()
-        borrow_key(key, cython.address(borrowed))
-        begin_key(cython.address(parsed), cython.address(borrowed), self.store.hash_key())
-        entry = self.store.index.find(cython.address(parsed))
-        release(cython.address(borrowed))
+        entry = entry_of(self.store, key, parsed)
         if entry == 0:
-            return default
+            return 0
         if entry == ENTRY_ERROR:
-            raise self.store.read_failure(cython.address(parsed))
+            raise self.store.read_failure(parsed)
         position = self.position_at(entry)
         if position == 0:
-            return default
+            return 0
         failure: cython.int = self.store.inspect(
             position, cython.address(kind), cython.address(lsn), cython.address(size)
         )
         if failure != 0:
             parsed.error = max(failure, 0)
             parsed.bad_position = position
-            raise self.store.read_failure(cython.address(parsed))
-        if lsn > self.lsn:
+            raise self.store.read_failure(parsed)
+        return 0 if lsn > self.lsn else position
+
+    def get(self, key, default=None):
+        """The value `key` had when the snapshot was opened, or `default`. Raises as `DB.get`."""
+        parsed: Key
+        position: uint64_t = self.find(key, cython.address(parsed))
+        if position == 0:
             return default
         return self.store.value_at(position, cython.address(parsed), default)
+
+    def view(self, key, default=None, *, recheck: cython.bint = False):
+        """As `get`, as a read-only memoryview without a copy: see `DB.view`. It outlives the snapshot."""
+        parsed: Key
+        position: uint64_t = self.find(key, cython.address(parsed))
+        if position == 0:
+            return default
+        return self.store.view_at(position, cython.address(parsed), default, recheck)
 
     def __getitem__(self, key):
         value = self.get(key)
@@ -155,11 +165,13 @@ class Scan:
         high,
         is_reverse: cython.bint,
         owns_snapshot: cython.bint,
+        views: cython.bint = False,
     ):
         self.store = snapshot.store
         self.snapshot = snapshot
         self.owns_snapshot = owns_snapshot
         self.yielding = yielding
+        self.views = views
         self.low = low
         self.high = high
         self.capacity = CHUNK_ENTRIES
@@ -291,8 +303,16 @@ class Scan:
                 raise StopIteration
             position = self.entries[self.next]
             self.next += 1
-            header = self.record_at(position)
-            if header.lsn > self.snapshot.lsn or header.kind != KIND_VALUE:
+            if self.views and self.store.log.is_mapped:
+                value = self.view_of(position, cython.address(header))
+                if value is None:
+                    continue
+            else:
+                value = None
+                header = self.record_at(position)
+                if header.kind != KIND_VALUE:
+                    continue
+            if header.lsn > self.snapshot.lsn:
                 continue
             if unlikely(not self.is_within(record_key(header), header.key_size)):
                 self.finish()
@@ -301,12 +321,26 @@ class Scan:
                 return PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, record_key(header)), header.key_size
                 )
+            if value is None:
+                value = self.value_of(header, position)
+                if self.views:
+                    value = PyMemoryView_FromObject(value)
             if self.yielding == YIELD_VALUES:
-                return self.value_of(header, position)
+                return value
             return (
                 PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size),
-                self.value_of(header, position),
+                value,
             )
+
+    def view_of(self, position, header):
+        """The value at `position` in its segment's memory, None for a tombstone, and its record."""
+        if self.next + AHEAD <= self.count:
+            self.warm(self.next + AHEAD - 1)
+        self.is_running = True
+        try:
+            return self.store.open_view(position, False, header)
+        finally:
+            self.is_running = False
 
     def record_at(self, position):
         """The record, its checksum verified; without the GIL when it is large or has to be read."""

@@ -55,6 +55,8 @@ class SegmentList(Part):
         self._hint_mappings: list[Mapping] = []
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
+        # Of those, the ones whose files are still there.
+        self.removable: list[Segment] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
         # finalise an object whose __del__ writes to this store.
         self.space_lock = threading.RLock()

@@ -257,12 +257,26 @@ class SegmentSet(SegmentList):
             for segment in outputs:
                 self.hintless[segment.segment_id] = segment
                 self.unlisted.pop(segment.segment_id, None)
-            retired_at = self.store._log_end()[4]
-            for segment in inputs:
-                self.hintless.pop(segment.segment_id, None)
-                self.open.pop(segment.segment_id)
-                self.retired.append((segment, retired_at))
-                self._unlink(segment)
+            self._retire_replaced()
+
+    def _retire_replaced(self) -> None:
+        """Retire the segments that no manifest lists any more. Requires: space lock held. StorageError.
+
+        Found by looking: what was interrupted here, or could not be unlinked, must not hold the tombstones' floor and
+        the descriptors of all that was replaced with it until the store is closed.
+        """
+        retired_at = self.store._log_end()[4]
+        for segment_id, segment in list(self.open.items()):
+            if segment_id in self.entries or segment_id in self.unlisted or segment_id in self.unsealed:
+                continue
+            self.hintless.pop(segment_id, None)
+            self.removable.append(segment)
+            self.retired.append((segment, retired_at))
+            del self.open[segment_id]
+        with ExitStack() as steps:
+            while self.removable:
+                # Once: a file that cannot be unlinked is the next open's.
+                steps.callback(self._unlink, self.removable.pop())
 
     def adopt(self, outputs: list[Segment]) -> list[Segment]:
         """Make outputs durable, for `install`; empty ones go."""
@@ -332,6 +346,7 @@ class SegmentSet(SegmentList):
     def release_retired(self) -> None:
         """Unmap retired segments that no snapshot needs any more."""
         with self.space_lock:
+            self._retire_replaced()
             if not self.retired:
                 return
             for _ in range(0, self.store._chain_count(), 1024):

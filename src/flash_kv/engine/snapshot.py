@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.scan_cy import SnapshotCore
-from flash_kv.engine.views import Bound, ItemsView, KeysView, ValuesView
+from flash_kv.engine.views import Ranges
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
+class Snapshot(SnapshotCore, Ranges, Mapping[bytes, bytes]):
     """The store as of one LSN, whatever is written afterwards. Close it, or use it as a context manager.
 
     Opening costs nothing whatever the size. While it is open, the versions it can see are kept: in memory a few tens
@@ -29,38 +29,8 @@ class Snapshot(SnapshotCore, Mapping[bytes, bytes]):
         """The store this is a snapshot of."""
         return self._db
 
-    def keys(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> KeysView:
-        """A view of the keys, as `DB.keys`, at this snapshot's moment."""
-        return KeysView(self._db, self, prefix, start, stop, reverse)
-
-    def values(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> ValuesView:
-        """A view of the values, as `DB.values`, at this snapshot's moment."""
-        return ValuesView(self._db, self, prefix, start, stop, reverse)
-
-    def items(
-        self,
-        *,
-        prefix: Bound = None,
-        start: Bound = None,
-        stop: Bound = None,
-        reverse: bool = False,
-    ) -> ItemsView:
-        """A view of the items, as `DB.items`, at this snapshot's moment."""
-        return ItemsView(self._db, self, prefix, start, stop, reverse)
+    def _viewed(self) -> tuple[DB, Snapshot | None]:
+        return self._db, self
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())

@@ -21,6 +21,8 @@ from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memset
 
+from flash_kv.io.mapping_cy import memory_of
+
 CLOSED = IS_CLOSED
 POISONED = IS_POISONED
 READ_ONLY = IS_READ_ONLY
@@ -68,6 +70,8 @@ class Store(Writes):
         """Make a segment readable. `mapping` None: by `fd`."""
         ref: cython.pointer(SegmentRef)
         mapped: Mapping
+        # Now, so that viewing a value later makes nothing but its slice.
+        memory: object = None if mapping is None else memory_of(mapping)
         lock_releasing_gil(cython.address(self.mutex))
         try:
             ref = self.table.add(segment_id)
@@ -77,6 +81,8 @@ class Store(Writes):
             if mapping is not None:
                 mapped = mapping
                 ref.data = mapped.data
+                self.table.memories[segment_id] = memory
+                ref.memory = cython.cast(cython.p_void, memory)
             store_release64(cython.address(ref.size), size)
             self.table.owners[segment_id] = mapping
         finally:
@@ -90,9 +96,11 @@ class Store(Writes):
         if load_acquire64(cython.address(ref.pins)) != 0:
             return False
         lock_releasing_gil(cython.address(self.mutex))
+        free(ref.viewed)
         memset(ref, 0, cython.sizeof(SegmentRef))
         pthread_mutex_unlock(cython.address(self.mutex))
         self.table.owners.pop(segment_id, None)
+        self.table.memories.pop(segment_id, None)
         return True
 
     def _pin(self, segment_id: int) -> bool:
@@ -172,10 +180,12 @@ class Store(Writes):
     def _extend(self, segment_id: int, limit: int) -> None:
         """The active segment is allocated up to `limit`."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
+        # Under the lock no object is made: for want of memory the lock would be kept.
+        end: uint64_t = limit
         lock_releasing_gil(cython.address(self.mutex))
-        if self.writer.ref == ref and limit > self.writer.limit:
-            store_release64(cython.address(ref.size), limit)
-            self.writer.limit = limit
+        if self.writer.ref == ref and end > self.writer.limit:
+            store_release64(cython.address(ref.size), end)
+            self.writer.limit = end
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _limit(self, segment_id: int, size: int) -> None:
@@ -197,9 +207,9 @@ class Store(Writes):
 
     def _mark_synced(self, lsn: int) -> None:
         """Everything up to `lsn` is durable; records say so from now on."""
+        synced: uint64_t = lsn
         lock_releasing_gil(cython.address(self.mutex))
-        if lsn > self.writer.synced_lsn:
-            self.writer.synced_lsn = lsn
+        self.writer.synced_lsn = max(self.writer.synced_lsn, synced)
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _withdraw(self, segment_id: int, mapping: object, offset: int, size: int, lsn: int) -> int:

@@ -127,7 +127,8 @@ class VersionChains:
         number: uint64_t = entry & ~ENTRY_VERSIONED
         while number != 0 and number < load_acquire64(cython.address(self.table.versions_size)):
             if load_acquire64(cython.address(self.nodes[number].lsn)) <= lsn:
-                return self.nodes[number].position
+                # A compaction that moves the record changes it meanwhile.
+                return load_acquire64(cython.address(self.nodes[number].position))
             number = self.nodes[number].next
         return 0
 

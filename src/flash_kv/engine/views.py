@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from flash_kv.engine import scan_cy
 from flash_kv.engine.scan_cy import Scan, SnapshotCore
@@ -65,26 +65,36 @@ def _as_key(bound: Bound) -> bytes | None:
         raise KeyTypeError(type(bound).__name__) from None
 
 
-def scan(db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool) -> Iterator[Any]:
-    """An iterator over a range, on `snapshot` or on one of its own."""
+def scan(
+    db: DB, snapshot: Snapshot | None, kind: int, bounds: Range, reverse: bool, views: bool = False
+) -> Iterator[Any]:
+    """An iterator over a range, on `snapshot` or on one of its own; `views`: values as memoryviews."""
     if (reverse or not bounds.is_whole) and not db._is_ordered:
         raise UnorderedIndexError(db.options.index, ORDERED_KINDS)
     core = snapshot if snapshot is not None else SnapshotCore(db)
     if bounds.is_empty:
         return iter(())
-    return Scan(core, kind, bounds.low, bounds.high, bool(reverse), snapshot is None)
+    return Scan(core, kind, bounds.low, bounds.high, bool(reverse), snapshot is None, views)
 
 
 class _View:
     _kind: int
 
     def __init__(
-        self, db: DB, snapshot: Snapshot | None, prefix: Bound, start: Bound, stop: Bound, reverse: bool
+        self,
+        db: DB,
+        snapshot: Snapshot | None,
+        prefix: Bound,
+        start: Bound,
+        stop: Bound,
+        reverse: bool,
+        views: bool = False,
     ) -> None:
         self._db = db
         self._snapshot = snapshot
         self._range = Range(prefix, start, stop)
         self._reverse = reverse
+        self._views = views
         if (reverse or not self._range.is_whole) and not db._is_ordered:
             raise UnorderedIndexError(db.options.index, ORDERED_KINDS)
 
@@ -99,7 +109,7 @@ class _View:
         return sum(1 for _ in scan(self._db, self._snapshot, scan_cy.KEYS, self._range, False))
 
     def _scan(self, reverse: bool) -> Iterator[Any]:
-        return scan(self._db, self._snapshot, self._kind, self._range, reverse)
+        return scan(self._db, self._snapshot, self._kind, self._range, reverse, self._views)
 
     def __repr__(self) -> str:
         return f"<flash_kv.{type(self).__name__} of {str(self._db.path)!r}>"
@@ -155,3 +165,71 @@ class ItemsView(_View, collections.abc.ItemsView[bytes, bytes]):
             return False
         value = self._source.get(key)
         return value is not None and value == item[1]
+
+
+class Ranges:
+    """`keys`, `values` and `items`: of a store as it is, or as it was at a snapshot's moment."""
+
+    def _viewed(self) -> tuple[DB, Snapshot | None]:
+        raise NotImplementedError
+
+    def keys(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> KeysView:
+        """A view of the keys: all, those with a prefix, or from `start` (included) to `stop` (not included).
+
+        `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
+        """
+        return KeysView(*self._viewed(), prefix, start, stop, reverse)
+
+    @overload
+    def values(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ValuesView: ...
+    @overload
+    def values(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ValuesView[memoryview]: ...
+    def values(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the values, in the order of their keys; bounds as in `keys`. `view`: values as in `view()`."""
+        return ValuesView(*self._viewed(), prefix, start, stop, reverse, view)
+
+    @overload
+    def items(
+        self, *, prefix: Bound = None, start: Bound = None, stop: Bound = None, reverse: bool = False
+    ) -> ItemsView: ...
+    @overload
+    def items(
+        self,
+        *,
+        view: Literal[True],
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+    ) -> collections.abc.ItemsView[bytes, memoryview]: ...
+    def items(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Any:
+        """A view of the (key, value) pairs; bounds as in `keys`. `view`: values as in `view()`."""
+        return ItemsView(*self._viewed(), prefix, start, stop, reverse, view)

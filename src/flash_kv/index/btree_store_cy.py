@@ -27,7 +27,7 @@ from cython.cimports.flash_kv.index.btree_node import (
     node_at,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
-from cython.cimports.flash_kv.intrinsics import byte_swap64, fence_release, store_release64
+from cython.cimports.flash_kv.intrinsics import byte_swap64, fence_release, store_release32, store_release64
 from cython.cimports.flash_kv.log.format import KEY_SIZE_MAX
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy, memset
@@ -164,7 +164,8 @@ class NodeStore:
             self.blob_arena.used += units * BLOB_UNIT
             store_release64(cython.address(tree.blobs_size), tree.blobs_size + units)
         blob = blob_at(self.blobs, ref)
-        blob.size = total
+        # A reader that comes too late may look at any blob; what it makes of it counts for nothing.
+        store_release32(cython.address(blob.size), total)
         memcpy(blob_data(blob), data, size)
         tail = byte_swap64(tail)
         memcpy(blob_data(blob) + size, cython.address(tail), tail_size)
@@ -177,7 +178,7 @@ class NodeStore:
         ref &= ~SEPARATOR_EXACT
         if ref != 0:
             index = _size_class((blob.size + cython.sizeof(Blob) + BLOB_UNIT - 1) // BLOB_UNIT)
-            blob.size = self.tree.free_blobs[index]
+            store_release32(cython.address(blob.size), self.tree.free_blobs[index])
             self.tree.free_blobs[index] = ref
 
     def reset(self):

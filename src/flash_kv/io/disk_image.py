@@ -98,6 +98,8 @@ class File:
         """It was written to since the last sync."""
         self._versions: list[bytes] = []
         self._sizes = [len(durable)]
+        # The contents of each page in those versions, once somebody has asked.
+        self._pages: list[list[bytes]] = []
 
     def content(self) -> bytes:
         """What it holds now, stores through mappings included."""
@@ -112,6 +114,7 @@ class File:
         last = self._versions[-1] if self._versions else self.durable
         if content != last:
             self._versions.append(content)
+            self._pages.clear()
             if len(self._versions) > VERSIONS_MAX:
                 # The oldest but one goes: what came right after the sync is the rarest to see.
                 del self._versions[1]
@@ -126,6 +129,7 @@ class File:
             self.durable = content
         self.is_changed = False
         self._versions.clear()
+        self._pages.clear()
         self._sizes = [len(self.durable)]
 
     def choose(self, chooser: Chooser) -> bytes:
@@ -135,23 +139,28 @@ class File:
             return self.durable
         sizes = [size for size in self._sizes if size != len(content)] + [len(content)]
         size = sizes[chooser.choose(len(sizes))]
-        versions = [self.durable, *self._versions]
-        pages = [_choose_page(versions, offset, chooser) for offset in range(0, size, PAGE_BYTES)]
-        return b"".join(pages)[:size]
+        if not self._pages:
+            versions = [self.durable, *self._versions]
+            self._pages = [_pages_at(versions, offset) for offset in range(0, max(sizes), PAGE_BYTES)]
+        pages = self._pages[: -(-size // PAGE_BYTES)]
+        return b"".join([page[0] if len(page) == 1 else _choose_page(page, chooser) for page in pages])[:size]
 
     def close(self) -> None:
         os.close(self._fd)
 
 
-def _choose_page(versions: list[bytes], offset: int, chooser: Chooser) -> bytes:
+def _pages_at(versions: list[bytes], offset: int) -> list[bytes]:
+    """What a page may hold: each content once, in the order in which they were there last."""
     pages: list[bytes] = []
     for version in versions:
         page = version[offset : offset + PAGE_BYTES].ljust(PAGE_BYTES, b"\0")
         if page in pages:
             pages.remove(page)
         pages.append(page)
-    if len(pages) == 1:
-        return pages[0]
+    return pages
+
+
+def _choose_page(pages: list[bytes], chooser: Chooser) -> bytes:
     # The choice before the last is a torn page, so that the last remains the newest.
     chosen = chooser.choose(len(pages) + 1)
     if chosen < len(pages) - 1:

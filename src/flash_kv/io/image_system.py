@@ -20,6 +20,7 @@ from types import TracebackType
 
 from flash_kv.errors import StrPath
 from flash_kv.io.disk_image import Image
+from flash_kv.io.lockfile import LOCK_NAME
 from flash_kv.io.system import System
 
 # Contents kept between images: those of some images, well below what a process may open.
@@ -63,8 +64,7 @@ class ImageSystem(System):
         return node
 
     def open(self, path: StrPath, flags: int, mode: int = 0o600) -> int:
-        name = os.path.basename(path)
-        if name == "LOCK":
+        if os.path.basename(path) == LOCK_NAME:
             return os.dup(self._memory(b""))
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
             raise _refusal(path)
@@ -76,9 +76,13 @@ class ImageSystem(System):
         if fd is None:
             while len(self._descriptors) >= DESCRIPTORS_MAX:
                 os.close(self._descriptors.popitem(last=False)[1])
-            fd = self._descriptors[content] = _nameless_file()
-            if os.write(fd, content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fd = _nameless_file()
+            try:
+                System.write_at(self, fd, content, 0)
+            except BaseException:
+                os.close(fd)
+                raise
+            self._descriptors[content] = fd
         else:
             self._descriptors.move_to_end(content)
         return fd

@@ -23,3 +23,7 @@ cdef class Mapping:
     cdef int _end(self) except -1
     cdef int _check(self, object offset, object size) except -1
     cdef int _unmap(self) except -1
+
+cdef class MappedBytes:
+    cdef Mapping _mapping
+    cdef bint _is_given

@@ -3,7 +3,7 @@
 Invariants: `data` points at `size` mapped bytes or is NULL; every method checks its range against `size`.
 `close()` takes the bytes away at once for new calls, and unmaps when the last call that runs without the
 GIL has ended, so that a close in another thread never pulls pages from under a copy. Compiled callers that
-follow `data` themselves keep the mapping open for as long.
+follow `data` themselves keep the mapping open for as long. `MappedBytes` keeps it open for whoever reads in place.
 
 The kernel answers a touch of a page beyond the end of the file, or of a hole that a full disk cannot back,
 with SIGBUS: map only what was allocated (`System.allocate`) and never truncate below a live mapping.
@@ -14,8 +14,9 @@ import os
 import sys
 
 import cython
-from cython.cimports.cpython.buffer import PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cython.cimports.cpython.buffer import PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
 from cython.cimports.flash_kv.io.mapping_cy import (
     MAP_FAILED,
     MAP_SHARED,
@@ -38,6 +39,8 @@ IS_LINUX = cython.declare(cython.bint, sys.platform == "linux")
 
 # Copies from this size on run without the GIL; below, giving it up costs more than the copy.
 NOGIL_BYTES_MIN = cython.declare(cython.size_t, 64 * 1024)
+
+BYTE_FORMAT = cython.declare(cython.p_char, "B")
 
 
 @cython.cclass
@@ -158,6 +161,45 @@ class Mapping:
         self.size = 0
         if self._calls == 0:
             self._unmap()
+
+
+@cython.final
+@cython.cclass
+class MappedBytes:
+    """The claim behind `memory_of`: while anything looks at the bytes, `close()` leaves them mapped.
+
+    It gives its buffer once, to `memory_of`: from there on only slices are passed on, and `memoryview.obj` leads nobody
+    to bytes beyond them, some of which no file stands behind.
+    """
+
+    def __cinit__(self, mapping: Mapping):
+        mapping._check(0, 0)
+        self._mapping = mapping
+
+    def __getbuffer__(self, buffer: cython.pointer(cython.Py_buffer), flags: cython.int):
+        if self._is_given or flags & PyBUF_WRITABLE == PyBUF_WRITABLE:
+            raise BufferError("the bytes of a mapping are passed on in slices, read-only")
+        self._is_given = True
+        self._mapping._begin()
+        buffer.buf = self._mapping.data
+        buffer.obj = self
+        buffer.len = self._mapping.size
+        buffer.readonly = 1
+        buffer.itemsize = 1
+        buffer.ndim = 1
+        buffer.format = BYTE_FORMAT
+        buffer.shape = cython.address(buffer.len)
+        buffer.strides = cython.address(buffer.itemsize)
+        buffer.suboffsets = cython.NULL
+        buffer.internal = cython.NULL
+
+    def __releasebuffer__(self, buffer: cython.pointer(cython.Py_buffer)):
+        self._mapping._end()
+
+
+def memory_of(mapping: Mapping) -> memoryview:
+    """All of a mapping as a read-only memoryview, to be sliced. It and its slices outlive `mapping.close()`."""
+    return PyMemoryView_FromObject(MappedBytes(mapping))
 
 
 def map_file(fd: int, size: int, writable: bool, offset: int = 0) -> Mapping:

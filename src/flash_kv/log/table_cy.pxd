@@ -11,6 +11,10 @@ cdef enum:
     TABLE_BLOCK_SIZE = 1 << TABLE_BLOCK_BITS
     TABLE_BLOCKS = 1 << 16                # 2^28 ids in all
 
+# Of records of this size and more at most one begins in each window of as many bytes.
+cdef enum:
+    VIEW_WINDOW = 512
+
 cdef enum MatchResult:
     MATCH_NO = 0
     MATCH_YES = 1
@@ -31,7 +35,9 @@ cdef struct SegmentRef:
     uint64_t tombstones
     uint64_t min_lsn                      # of value and tombstone records; 0 when there is none
     uint64_t max_lsn
-    uint64_t pins                         # reads in progress without the GIL, and views
+    uint64_t pins                         # reads in progress without the GIL
+    void* memory                          # the memoryview of `data`, borrowed from SegmentTable.memories; GIL
+    uint8_t* viewed                       # a bit for each window in which a checked long record begins, or NULL; GIL
 
 # A key as looked for, and what went wrong while looking.
 cdef struct Key:
@@ -100,10 +106,19 @@ cdef inline void pin(TableState* table, uint64_t position) noexcept nogil:
 cdef inline void unpin(TableState* table, uint64_t position) noexcept nogil:
     add_atomic64(&segment_ref(table, segment_of(position)).pins, <uint64_t>-1)
 
+cdef inline bint is_viewed(const SegmentRef* ref, uint64_t offset) noexcept nogil:
+    """Was the record of VIEW_WINDOW bytes or more at `offset` checked for a view in this open?"""
+    cdef uint64_t window = offset // VIEW_WINDOW
+    return ref.viewed != NULL and (ref.viewed[window >> 3] >> (window & 7)) & 1
+
+# Remember that it was. Without memory it is not remembered, and checked again. Requires: the GIL, a mapped segment.
+cdef int mark_viewed(SegmentRef* ref, uint64_t offset) except -1
+
 cdef class SegmentTable:
     cdef TableState state
     cdef uint64_t blocks_used             # the highest there is, and one
-    cdef object owners                    # segment id -> what keeps the mapping or descriptor alive
+    cdef dict owners                      # segment id -> Mapping or None, which keeps it alive
+    cdef dict memories                    # segment id -> memoryview of all the Mapping, which views are slices of
 
     cdef SegmentRef* add(self, uint64_t segment_id) except NULL
 

@@ -12,7 +12,7 @@ Invariant: slots change under the GIL; a slot is cleared only when no pin and no
 
 import cython
 from cython.cimports.flash_kv.intrinsics import load_acquire64
-from cython.cimports.flash_kv.io.memory_cy import map_pages, realloc, unmap_pages
+from cython.cimports.flash_kv.io.memory_cy import calloc, map_pages, realloc, unmap_pages
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
@@ -34,6 +34,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     TABLE_BLOCK_BITS,
     TABLE_BLOCK_SIZE,
     TABLE_BLOCKS,
+    VIEW_WINDOW,
     Key,
     MatchResult,
     SegmentRef,
@@ -66,6 +67,7 @@ class SegmentTable:
             raise MemoryError("no memory for the segment table")
         self.state.is_mapped = is_mapped
         self.owners = {}
+        self.memories = {}
 
     def __dealloc__(self):
         i: uint64_t
@@ -89,6 +91,18 @@ class SegmentTable:
         slot = cython.address(block[segment_id & (TABLE_BLOCK_SIZE - 1)])
         memset(slot, 0, cython.sizeof(SegmentRef))
         return slot
+
+
+def mark_viewed(ref, offset):
+    window: uint64_t = offset // VIEW_WINDOW
+    size: uint64_t
+    if ref.viewed == cython.NULL:
+        size = len(cython.cast(object, ref.memory)) // (VIEW_WINDOW * 8) + 1
+        ref.viewed = cython.cast(cython.pointer(uint8_t), calloc(size, 1))
+        if ref.viewed == cython.NULL:
+            return 0
+    ref.viewed[window >> 3] |= cython.cast(uint8_t, 1 << (window & 7))
+    return 0
 
 
 def is_record_sound(table, position, header):

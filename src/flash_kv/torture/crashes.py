@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flash_kv.engine.db import DB
-from flash_kv.errors import FlashKVError
+from flash_kv.errors import FlashKVError, StrPath
 from flash_kv.io.crash import CrashSystem
 from flash_kv.io.disk_image import Image, RandomChooser, write_image
 from flash_kv.io.image_system import ImageSystem
@@ -35,7 +35,7 @@ LEFT = "left"
 # How much of what was not synced a power cut leaves.
 NEWEST = (0.0, 0.1, 0.5, 0.8, 0.95)
 # One of so many states is also opened for writing, closed and opened once more.
-REOPEN_EVERY = 16
+REOPEN_EVERY = 32
 
 SystemMaker = Callable[..., CrashSystem]
 
@@ -137,7 +137,7 @@ class CrashRun(Run):
         """Any of the moments so far with the same chance."""
         self._moments += 1
         if self._looking.randrange(self._moments) == 0:
-            self._next_world = {STORE: image[STORE]} if STORE in image else {}, found
+            self._next_world = _store_in(image), found
 
     def _try_image(self, image: Image, floor: int, moment: str) -> State | None:
         """What a store that finds `image` holds; None when that breaks a promise, or was tried already."""
@@ -165,7 +165,7 @@ class CrashRun(Run):
 
     def _read(self, name: str = STORE) -> State | None:
         """What is in the store, read only; None where there is none."""
-        path = self._scratch / LEFT / name
+        path = f"{self._left.root}/{name}"
         if not self._left.is_directory(path) or MANIFEST not in self._left.list_directory(path):
             return None
         options = self._settings.reading(self._looking, read_only=True)
@@ -174,7 +174,7 @@ class CrashRun(Run):
     def _reopen(self, image: Image, found: State) -> State:
         """Open what is left for writing, twice, which must not change what is in it."""
         directory = self._scratch / "image"
-        write_image({name: image[name] for name in (STORE,) if name in image}, directory)
+        write_image(_store_in(image), directory)
         try:
             for _ in range(2):
                 options = self._settings.reading(self._looking, read_only=False)
@@ -209,7 +209,11 @@ class _ChangedError(FlashKVError):
         super().__init__("the next open finds another content")
 
 
-def _content(path: Path, options: Options, system: System) -> State:
+def _store_in(image: Image) -> Image:
+    return {STORE: image[STORE]} if STORE in image else {}
+
+
+def _content(path: StrPath, options: Options, system: System) -> State:
     with DB(path, options, system) as db:
         return dict(db.items())
 

@@ -1,0 +1,183 @@
+"""The kinds of index side by side: `python -m benchmarks.indexes [--keys N,N,...] [--plots DIR] [--markdown FILE]`.
+
+For each size of keys and each number of them, a store with each kind is loaded in random order, read, scanned, closed
+and opened again: with the kind it was written with, and with the next kind, which is what switching costs. Slices are
+interleaved as in `benchmarks.compare`; open times are the median of several opens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.dataset import Dataset
+from benchmarks.figures import Figure
+from benchmarks.index_plots import draw
+from benchmarks.machine import busy_lines, machine_facts, machine_lines
+from benchmarks.report import Table
+from benchmarks.runner import EMPTY, Measured, Plan, Repeat, progress
+from benchmarks.stores import STORES
+from benchmarks.stores.base import Store
+from benchmarks.timing import time_call_ns
+
+VALUE_BYTES = 100
+OPERATIONS_MAX = 200_000
+SLICE_OPERATIONS = 50_000
+OPENS = 5
+
+MEASURES = {
+    "put": "put, random order, us",
+    "get": "get, random, us",
+    "get_many": "get_many(1,000), us per key",
+    "scan": "scan, us per item",
+    "memory": "index, bytes per key",
+    "open": "open after close, ms",
+    "switch": "first open with this kind, ms",
+}
+
+Samples = dict[str, list[float]]
+
+
+@dataclass
+class Case:
+    """One size of keys and one number of them: samples by measure and kind."""
+
+    key_bytes: int
+    keys: int
+    samples: dict[str, Samples] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+
+    def figure(self, measure: str, kind: str) -> Figure | None:
+        samples = self.samples[measure].get(kind)
+        return Figure.of(samples) if samples else None
+
+
+def kinds() -> dict[str, Store]:
+    """All stores of ours, by their kind of index."""
+    return {store.name.removeprefix("flash_kv-"): store for store in STORES.values() if store.is_ours}
+
+
+def measure_case(key_bytes: int, keys: int, *, repeats: int, seed: int, directory: Path) -> Case:
+    """`repeats` times: load, read, close, open."""
+    case = Case(key_bytes, keys)
+    plan = Plan(
+        stores=list(kinds().values()),
+        data=Dataset(keys, key_bytes, VALUE_BYTES, seed),
+        repeats=repeats,
+        operations=min(keys, OPERATIONS_MAX),
+        slice_operations=SLICE_OPERATIONS,
+        seed=seed,
+        directory=directory,
+    )
+    for number in range(repeats):
+        progress(f"{keys:,} keys of {key_bytes} B, repeat {number + 1} of {repeats}")
+        measured = Measured()
+        root = directory / "repeat"
+        repeat = Repeat(plan, measured, random.Random(seed + number), root)
+        try:
+            repeat.open()
+            repeat.load()
+            repeat.read()
+            for kind, store in kinds().items():
+                index_bytes = repeat.handles[store.name].index_bytes
+                assert index_bytes is not None
+                case.samples["memory"][kind].append(index_bytes() / keys)
+            repeat.close()
+            _measure_opens(case, root)
+        finally:
+            repeat.close()
+            shutil.rmtree(root, ignore_errors=True)
+        _add(case, measured)
+    return case
+
+
+def _add(case: Case, measured: Measured) -> None:
+    for measure in ("put", "get", "get_many", "scan"):
+        samples = measured.us_per_operation[measure]
+        for kind, store in kinds().items():
+            case.samples[measure][kind].append(max(0.0, samples[store.name][0] - samples[EMPTY][0]))
+
+
+def _measure_opens(case: Case, root: Path) -> None:
+    """What each store's directory takes to open: the first time with another kind, then with that kind again."""
+    names = list(kinds())
+    for place, kind in enumerate(names):
+        path = root / kinds()[names[place - 1]].name
+        opened_ms = [_open_ms(kinds()[kind], path) for _ in range(OPENS + 1)]
+        case.samples["switch"][kind].append(opened_ms[0])
+        case.samples["open"][kind].append(sorted(opened_ms[1:])[OPENS // 2])
+
+
+def _open_ms(store: Store, path: Path) -> float:
+    handles = []
+    elapsed_ns = time_call_ns(lambda: handles.append(store.open(path)))
+    handles[0].close()
+    return elapsed_ns / 1e6
+
+
+def table_of(cases: list[Case], measure: str) -> Table:
+    """A row for each case, a column for each kind."""
+    rows = [
+        [f"{case.keys:,}", f"{case.key_bytes} B", *(str(case.figure(measure, kind)) for kind in kinds())]
+        for case in cases
+    ]
+    return Table(MEASURES[measure], ["keys", "of", *kinds()], rows)
+
+
+def _facts(machine: dict[str, object], repeats: int) -> list[str]:
+    return [
+        *machine_lines(machine),
+        f"values of {VALUE_BYTES} B, one thread, {repeats} repeats: median [lowest-highest]",
+        *busy_lines(machine),
+    ]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the tables, write the files."""
+    parser = argparse.ArgumentParser(description="The kinds of index side by side.")
+    parser.add_argument("--keys", type=_numbers, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--key-bytes", type=_numbers, default=[16, 100])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--directory", type=Path, help="where the stores are made (default: temporary files)")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--plots", type=Path, help="a directory for a picture per size of keys")
+    args = parser.parse_args(arguments)
+    directory = Path(tempfile.mkdtemp(prefix="flash-kv-bench-", dir=args.directory))
+    try:
+        machine = machine_facts(directory, list(kinds().values()))
+        cases = [
+            measure_case(key_bytes, keys, repeats=args.repeats, seed=args.seed, directory=directory)
+            for key_bytes in args.key_bytes
+            for keys in args.keys
+        ]
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    facts = _facts(machine, args.repeats)
+    tables = [table_of(cases, measure) for measure in MEASURES]
+    print("\n\n".join(["\n".join(facts), *(table.plain() for table in tables)]))
+    if args.json is not None:
+        document = {"machine": machine, "cases": [asdict(case) for case in cases]}
+        args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if args.markdown is not None:
+        parts = ["\n".join(f"- {fact}" for fact in facts), *(table.markdown() for table in tables)]
+        args.markdown.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    if args.plots is not None:
+        for key_bytes in args.key_bytes:
+            draw([case for case in cases if case.key_bytes == key_bytes], MEASURES, args.plots)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
