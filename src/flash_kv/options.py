@@ -28,6 +28,7 @@ SEGMENT_BYTES_MAX = 4 * 1024**3
 SEGMENT_BYTES_MULTIPLE = 4096
 LOAD_THREADS_MAX = 256
 INDEX_CACHE_BYTES_MIN = 64 * KIB
+INDEX_CHECKPOINT_BYTES_MIN = 4 * KIB
 INDEX_CACHE_BYTES_MAX = 1024**4
 INTERVAL_S_MAX = 86_400.0
 BYTES_MAX = 2**62
@@ -114,6 +115,11 @@ class Options:
     # use for it. A page that is not in it costs a read from the index's file.
     index_cache_bytes: int = 64 * MIB
 
+    # Bytes of log after which the index "bptree" is brought to a checkpoint in its file: 4 KiB to 1 TiB, default
+    # 16 MiB. That much, or somewhat more, an open after a crash has to replay; smaller means more writing. A crash in
+    # the middle leaves the checkpoint before.
+    index_checkpoint_bytes: int = 16 * MIB
+
     # Bytes kept allocated so that deletes and compaction work when the disk is full; default 1 MiB, 0 for
     # none.
     reserve_bytes: int = 1 * MIB
@@ -188,6 +194,12 @@ class Options:
             *_int_faults("load_threads", self.load_threads, 0, LOAD_THREADS_MAX),
             *_int_faults(
                 "index_cache_bytes", self.index_cache_bytes, INDEX_CACHE_BYTES_MIN, INDEX_CACHE_BYTES_MAX
+            ),
+            *_int_faults(
+                "index_checkpoint_bytes",
+                self.index_checkpoint_bytes,
+                INDEX_CHECKPOINT_BYTES_MIN,
+                INDEX_CACHE_BYTES_MAX,
             ),
             *_int_faults("reserve_bytes", self.reserve_bytes, 0, BYTES_MAX),
         ]

@@ -254,6 +254,12 @@ class Core:
         self.count_new(self.writer.ref, kind, size, lsn)
         return DONE
 
+    def refused(self, key):
+        """What to say after the index would not reserve: of an index on disk it may be the disk."""
+        key.error = self.index.refusal
+        key.bad_position = 0
+        return FAILED_READ if key.error != 0 else FAILED_MEMORY
+
     def write_one(self, key, kind, value, value_size, commit):
         """One record: built, indexed, published."""
         size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key.size) + value_size + 7) & ~cython.cast(
@@ -268,7 +274,7 @@ class Core:
         if not self.writer.has_room(size):
             return NEEDS_ROOM
         if unlikely(self.index.reserve(1) != 0 or self.versions.reserve(1) != 0):
-            return FAILED_MEMORY
+            return self.refused(key)
         place = self.writer.begin(size)
         if place == cython.NULL:
             return FAILED_MEMORY
@@ -304,7 +310,7 @@ class Core:
         if not self.writer.has_room(HEADER_SIZE + batch.size):
             return NEEDS_ROOM
         if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
-            return FAILED_MEMORY
+            return self.refused(batch.keys)
         place = self.writer.begin(HEADER_SIZE + batch.size)
         if place == cython.NULL:
             return FAILED_MEMORY

@@ -6,6 +6,7 @@ sync, what the background thread does, how all of it ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -22,7 +23,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.index_file import close_file, give_file
+from flash_kv.engine.index_file import IndexKeeper
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -38,6 +39,7 @@ from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
 from flash_kv.errors import (
     ClosedError,
+    CorruptionError,
     FlashKVError,
     ForkedError,
     PoisonedError,
@@ -46,7 +48,6 @@ from flash_kv.errors import (
     StrPath,
     storage_error,
 )
-from flash_kv.index.bptree_cy import BPTreeIndex
 from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
@@ -62,7 +63,7 @@ UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
 
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "bptree": BPTreeIndex}
+INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
 
 
 class DB(DictMethods):
@@ -84,6 +85,7 @@ class DB(DictMethods):
         self._sync_lock = threading.RLock()
         self._syncs = SyncKeeper(self, self._sync_lock)
         self._compactor = Compactor(self)
+        self._index_keeper = IndexKeeper(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
@@ -91,7 +93,6 @@ class DB(DictMethods):
         self._close_lock = threading.RLock()
         self._bytes_since_sync = 0
         self._is_let_go = False
-        self._index_made: Index | None = None
         self._open()
 
     # -- opening and closing
@@ -107,7 +108,7 @@ class DB(DictMethods):
             open_stores.add(self)
             with _named(self._path, "open"):
                 found = self._recover()
-            self._recovery = found.report(time.monotonic() - started)
+            self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
             self._set_state(CLOSED, False)
         except BaseException:
@@ -127,7 +128,7 @@ class DB(DictMethods):
         manifest = recovery.find_or_create(system, self._path, options)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
         self._is_ordered = options.index != "hash"
-        found = recovery.recover(self._segments)
+        found = recovery.recover(self._segments, self._index_keeper.find(manifest.store_id))
         if options.read_only:
             recovery.leave(self._segments, found)
         else:
@@ -169,14 +170,17 @@ class DB(DictMethods):
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
+        if self._options.index == "bptree":
+            self._install_index(*self._index_keeper.load(found))
+            return
         index = self._new_index()
-        keys = recovery.fill_index(segments, index, self._table, [one.run for one in found.kept])
-        self._install_index(index, keys)
+        self._install_index(index, recovery.fill_index(segments, index, self._table, found.runs))
 
     def _new_index(self) -> Index:
-        index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
-        self._index_made = index
-        return give_file(index, self._system, self._path, self._options)
+        """An empty index that has no part in checkpoints."""
+        if self._options.index == "bptree":
+            return self._index_keeper.new_nameless()
+        return INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
 
     @property
     def path(self) -> Path:
@@ -218,6 +222,7 @@ class DB(DictMethods):
                     if was_writable:
                         with _named(self._path, "close"):
                             self._segments.close()
+                            self._index_keeper.close()
                 finally:
                     self._let_go()
 
@@ -226,7 +231,7 @@ class DB(DictMethods):
         with SignalsHeld(), _named(self._path, "close"):
             try:
                 with ExitStack() as steps:
-                    steps.callback(close_file, self._index_made, self._system)
+                    steps.callback(self._index_keeper.close_files)
                     if self._lock_file is not None:
                         steps.callback(self._lock_file.release)
                     if hasattr(self, "_segments"):
@@ -257,7 +262,7 @@ class DB(DictMethods):
         # A signal's exception would end here unseen, and leave the store half closed.
         with SignalsHeld():
             if not self._has_forked():
-                for part in (self._syncs, self._compactor, self._segments):
+                for part in (self._syncs, self._compactor, self._segments, self._index_keeper):
                     part.belong_to(self)
                 try:
                     warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
@@ -300,6 +305,12 @@ class DB(DictMethods):
         return self._path / (segment_name(segment_id) if segment_id else INDEX)
 
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
+        if number == errno.EBADMSG and path.name == INDEX:
+            return CorruptionError(
+                path,
+                offset,
+                "the index is damaged, the store is not: open it again, and it is built from the log",
+            )
         return storage_error(
             OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
         )
@@ -380,6 +391,9 @@ class DB(DictMethods):
                 self._segments.seal_rotated()
                 self._segments.write_missing_hints()
             self._trim_versions()
+            if self._index_keeper.is_due():
+                with unless_full():
+                    self._index_keeper.checkpoint_when_idle()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from flash_kv.engine.reports import RecoveryReport
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
+from flash_kv.index.checkpoint import Checkpoint, SegmentState
 from flash_kv.index.index_cy import Index
 from flash_kv.index.load_cy import LoadError, load_index
 from flash_kv.io.mapping_cy import Mapping
@@ -31,7 +32,7 @@ from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import MANIFEST, hint_name, parse
+from flash_kv.log.names import INDEX, MANIFEST, hint_name, parse
 from flash_kv.log.records import (
     ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
@@ -171,7 +172,8 @@ class Recovered:
     """One segment as it was found."""
 
     segment: Segment
-    run: HintRun
+    run: HintRun | None
+    """What is in it; None: nothing that the checkpoint of the index does not have."""
     end: int
     first_lsn: int = 0
     seen_lsn: int = 0
@@ -179,6 +181,8 @@ class Recovered:
     stated_lsn: int = 0
     """The highest LSN that a record of it states to have been durable."""
     has_voids: bool = False
+    before: SegmentState | None = None
+    """What the checkpoint of the index has of it; `run` and the LSNs but the first are those of what follows."""
     is_from_hint: bool = False
 
 
@@ -186,6 +190,9 @@ class Recovered:
 class Recovery:
     """What an open found."""
 
+    base: Checkpoint | None = None
+    """What the index on disk has; the runs say the rest."""
+    index_fault: str | None = None
     sealed: list[Recovered] = field(default_factory=list)
     unsealed: list[Recovered] = field(default_factory=list)
     dropped: list[Recovered] = field(default_factory=list)
@@ -196,19 +203,30 @@ class Recovery:
     def kept(self) -> list[Recovered]:
         return [*self.sealed, *self.unsealed]
 
-    def report(self, duration_s: float) -> RecoveryReport:
+    @property
+    def runs(self) -> list[HintRun]:
+        return [one.run for one in self.kept if one.run is not None]
+
+    def report(self, duration_s: float, entries: dict[int, SegmentEntry]) -> RecoveryReport:
         return RecoveryReport(
             was_clean=not self.unsealed and not self.dropped,
             segments_from_hints=sum(found.is_from_hint for found in self.kept),
-            segments_scanned=sum(not found.is_from_hint for found in self.kept),
-            records=sum(found.run.value_records + found.run.tombstones for found in self.kept),
+            segments_scanned=sum(found.run is not None and not found.is_from_hint for found in self.kept),
+            segments_from_index=sum(found.run is None for found in self.kept),
+            records=sum(
+                entries[found.segment.segment_id].records
+                if found.run is None
+                else found.run.value_records + found.run.tombstones + _records(found.before)
+                for found in self.kept
+            ),
             torn_tail_bytes=self.torn_bytes,
             duration_s=duration_s,
+            index_fault=self.index_fault,
         )
 
 
-def recover(segments: SegmentSet) -> Recovery:
-    """Open and read every segment of the manifest. Changes nothing on disk."""
+def recover(segments: SegmentSet, base: Checkpoint | None = None) -> Recovery:
+    """Open every segment of the manifest and read those that `base` does not know. Changes nothing on disk."""
     # First: what an older manifest says of the end of the log is not so any more.
     require_current_manifest(segments)
     options = segments.options
@@ -226,20 +244,91 @@ def recover(segments: SegmentSet) -> Recovery:
             io=options.io,
         )
     opened = list(segments.open.values())
-    found = Recovery()
+    found = _read(segments, opened, base)
+    if base is not None and (fault := _misfit(segments, base, found)):
+        found = _read(segments, opened, None)
+        found.index_fault = fault
+    return found
+
+
+def _read(segments: SegmentSet, opened: list[Segment], base: Checkpoint | None) -> Recovery:
+    """What is in the segments, but for what `base` knows."""
+    options = segments.options
+    found = Recovery(base=base)
+    states = {} if base is None else {state.segment_id: state for state in base.segments}
+    sealed = [segment for segment in opened if segment.sealed_bytes is not None]
+    known = _known_segments(segments, sealed, base)
     found.sealed = in_threads(
         lambda segment: _read_sealed(segments, segment),
-        [segment for segment in opened if segment.sealed_bytes is not None],
+        [segment for segment in sealed if segment.segment_id not in known],
         options,
     )
+    found.sealed += [Recovered(known[number], None, known[number].readable_bytes) for number in known]
     unsealed = in_threads(
-        lambda segment: _read_unsealed(segments, segment),
+        lambda segment: _read_unsealed(segments, segment, states.get(segment.segment_id)),
         [segment for segment in opened if segment.sealed_bytes is None],
         options,
     )
     found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
     keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
     return found
+
+
+def _known_segments(
+    segments: SegmentSet, sealed: list[Segment], base: Checkpoint | None
+) -> dict[int, Segment]:
+    """The sealed segments of which the index has all, by number."""
+    states = {} if base is None else {state.segment_id: state for state in base.segments}
+    known = {}
+    for segment in sealed:
+        state = states.get(segment.segment_id)
+        entry = segments.entries[segment.segment_id]
+        if (
+            base is not None
+            and state is not None
+            and (state.epoch, state.used) == (segment.epoch, segment.sealed_bytes)
+            and entry.max_lsn <= base.lsn
+        ):
+            known[segment.segment_id] = segment
+    return known
+
+
+def _misfit(segments: SegmentSet, base: Checkpoint, found: Recovery) -> str | None:
+    """Why the checkpoint of the index is not one of this log, or of a state that the log does not lead on from.
+
+    It is as long as the log has every segment that the index points into, for then it also has every tombstone since:
+    none is dropped while a segment that it was not compacted with holds a value that it hides.
+    """
+    ends = {one.segment.segment_id: (one.segment.epoch, one.end) for one in found.kept}
+    states = {state.segment_id: state for state in base.segments}
+    needed = {state.segment_id for state in base.segments if state.live_records}
+    needed.update(position >> 32 for position in (*base.chains[1::2], *base.loose))
+    for number in sorted(needed):
+        epoch, end = ends.get(number, (0, 0))
+        if number not in states or epoch != states[number].epoch or end < states[number].used:
+            return f"it points into segment {number}, of which the log has another state"
+    if base.lsn > found.last_lsn or base.next_segment_id > segments.next_segment_id:
+        return "it is younger than the log"
+    return None
+
+
+def do_without_base(segments: SegmentSet, found: Recovery, fault: str) -> None:
+    """The index file is of no use, for this reason: read all that it was to stand for."""
+    found.base = None
+    found.index_fault = fault
+    unread = {one.segment.segment_id: one for one in found.kept if one.run is None or one.before}
+    for read in in_threads(
+        lambda segment: (
+            _read_unsealed(segments, segment, None)
+            if segment.sealed_bytes is None
+            else _read_sealed(segments, segment)
+        ),
+        [one.segment for one in unread.values()],
+        segments.options,
+    ):
+        one = unread[read.segment.segment_id]
+        one.run, one.is_from_hint, one.before = read.run, read.is_from_hint, None
+        found.last_lsn = max(found.last_lsn, read.seen_lsn)
 
 
 def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
@@ -283,10 +372,14 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
         return None
 
 
-def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> SegmentScan:
+def _scan(
+    segments: SegmentSet, segment: Segment, *, is_sealed: bool, before: SegmentState | None = None
+) -> SegmentScan:
     return scan_segment(
         segment.source(),
         segment.readable_bytes,
+        start=SEGMENT_HEADER_SIZE if before is None else before.used,
+        previous_lsn=0 if before is None else before.max_lsn,
         store_id=segments.store_id,
         segment_id=segment.segment_id,
         epoch=segment.epoch,
@@ -295,15 +388,22 @@ def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> Segment
     )
 
 
-def _read_unsealed(segments: SegmentSet, segment: Segment) -> Recovered:
-    scan = _scan(segments, segment, is_sealed=False)
+def _read_unsealed(segments: SegmentSet, segment: Segment, state: SegmentState | None) -> Recovered:
+    """Read it from where the index knew it to end, if that can be."""
+    before = state
+    if before is not None and (
+        before.epoch != segment.epoch or not before.min_lsn or before.used > segment.readable_bytes
+    ):
+        before = None
+    scan = _scan(segments, segment, is_sealed=False, before=before)
     scan.require_sound(segment.path)
     return Recovered(
         segment,
         build_hint(scan),
         scan.end,
-        first_lsn=scan.first_lsn,
-        seen_lsn=scan.seen_lsn,
+        before=before,
+        first_lsn=scan.first_lsn if before is None else before.min_lsn,
+        seen_lsn=scan.seen_lsn if before is None else max(before.max_lsn, scan.seen_lsn),
         torn_bytes=scan.torn_bytes,
         stated_lsn=scan.stated_lsn,
         has_voids=scan.voids > 0,
@@ -314,6 +414,8 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
     """Load the index from the runs of all segments; the number of keys."""
     try:
         return load_index(index, table, runs).keys
+    except OSError as error:
+        raise storage_error(error, path=segments.directory / INDEX, operation="write") from error
     except LoadError as error:
         path = segments.open[error.segment_id].path
         if error.errno:
@@ -386,7 +488,8 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
             one.segment.seal(one.end)
         except OSError as error:
             raise storage_error(error, path=one.segment.path, operation="seal") from error
-        segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run)
+        assert one.run is not None
+        segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run, one.before)
         one.segment.release_descriptor()
     for one in found.dropped:
         del segments.entries[one.segment.segment_id]
@@ -401,20 +504,29 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
     if found.unsealed:
         segments.reserve.keep()
     for one in found.unsealed:
-        segments.write_hint(one.segment, one.run)
+        assert one.run is not None
+        if one.before is None:
+            segments.write_hint(one.segment, one.run)
+        else:
+            # The background's, which reads all of it for that.
+            segments.hintless[one.segment.segment_id] = one.segment
 
 
-def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
+def _records(state: SegmentState | None) -> int:
+    return 0 if state is None else state.value_records + state.tombstones
+
+
+def _sealed_entry(segment: Segment, run: HintRun, before: SegmentState | None) -> SegmentEntry:
     """What the manifest will say of a segment that is sealed now."""
     return SegmentEntry(
         segment_id=segment.segment_id,
         epoch=segment.epoch,
         origin=segment.origin,
         sealed_bytes=segment.sealed_bytes,
-        min_lsn=run.min_lsn,
-        max_lsn=run.max_lsn,
-        records=run.value_records + run.tombstones,
-        tombstones=run.tombstones,
+        min_lsn=run.min_lsn if before is None else before.min_lsn,
+        max_lsn=run.max_lsn if before is None else max(before.max_lsn, run.max_lsn),
+        records=run.value_records + run.tombstones + _records(before),
+        tombstones=run.tombstones + (0 if before is None else before.tombstones),
     )
 
 
@@ -433,6 +545,8 @@ def remove_leftovers(segments: SegmentSet) -> None:
     for name in segments.system.list_directory(segments.directory):
         found = parse(name)
         if found is None or found.kind in ("manifest", "lock", "reserve"):
+            continue
+        if found.kind == "index" and segments.options.index == "bptree":
             continue
         if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
             continue

@@ -12,6 +12,7 @@ from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, load_relaxed64, store_release64
 from cython.cimports.flash_kv.io.mapping_cy import Mapping
+from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, KIND_TOMBSTONE
@@ -29,6 +30,95 @@ READ_ONLY = IS_READ_ONLY
 TROUBLED = IS_TROUBLED
 
 Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
+
+
+@cython.cclass
+class Frozen:
+    """Memory for what `Store._freeze` copies, since nothing may be allocated while the write lock is held."""
+
+    refs: cython.pointer(cython.pointer(SegmentRef))
+    states: cython.pointer(SegmentRef)
+    segment_count: uint64_t
+    chains: cython.pointer(uint64_t)
+    chain_count: uint64_t
+    chain_room: uint64_t
+    loose: cython.pointer(uint64_t)
+    loose_count: uint64_t
+    loose_room: uint64_t
+
+    def __dealloc__(self):
+        free(self.refs)
+        free(self.states)
+        free(self.chains)
+        free(self.loose)
+
+    @cython.cfunc
+    def make_room(self, segments: uint64_t, chains: uint64_t, loose: uint64_t) -> cython.int:
+        """Room for so many, and for some more that may come meanwhile. MemoryError."""
+        if self.refs == cython.NULL:
+            self.segment_count = segments
+            self.refs = cython.cast(
+                cython.pointer(cython.pointer(SegmentRef)),
+                calloc(segments + 1, cython.sizeof(cython.pointer(SegmentRef))),
+            )
+            self.states = cython.cast(
+                cython.pointer(SegmentRef), calloc(segments + 1, cython.sizeof(SegmentRef))
+            )
+        if self.chains == cython.NULL or chains > self.chain_room:
+            free(self.chains)
+            self.chain_room = chains + (chains >> 3) + 64
+            self.chains = cython.cast(cython.pointer(uint64_t), calloc(self.chain_room, 16))
+        if self.loose == cython.NULL or loose > self.loose_room:
+            free(self.loose)
+            self.loose_room = loose + (loose >> 3) + 64
+            self.loose = cython.cast(cython.pointer(uint64_t), calloc(self.loose_room, 8))
+        if (
+            self.refs == cython.NULL
+            or self.states == cython.NULL
+            or self.chains == cython.NULL
+            or self.loose == cython.NULL
+        ):
+            raise MemoryError("no memory for a checkpoint of the index")
+        return 0
+
+    @cython.cfunc
+    def counters(self, segment_ids: list) -> list:
+        i: uint64_t
+        ref: cython.pointer(SegmentRef)
+        found: list = []
+        for i in range(self.segment_count):
+            ref = self.states + i
+            found.append(
+                (
+                    segment_ids[i],
+                    0,
+                    ref.used,
+                    ref.live_bytes,
+                    ref.live_records,
+                    ref.value_records,
+                    ref.tombstone_bytes,
+                    ref.tombstones,
+                    ref.min_lsn,
+                    ref.max_lsn,
+                )
+            )
+        return found
+
+    @cython.cfunc
+    def chain_list(self) -> list:
+        i: uint64_t
+        found: list = []
+        for i in range(2 * self.chain_count):
+            found.append(self.chains[i])
+        return found
+
+    @cython.cfunc
+    def loose_list(self) -> list:
+        i: uint64_t
+        found: list = []
+        for i in range(self.loose_count):
+            found.append(self.loose[i])
+        return found
 
 
 @cython.cclass
@@ -144,6 +234,52 @@ class Store(Writes):
             "min_lsn": counts.min_lsn,
             "max_lsn": counts.max_lsn,
         }
+
+    def _log_bytes(self) -> int:
+        """Bytes of all records written since the open."""
+        return load_relaxed64(cython.address(self.writer.written))
+
+    def _freeze(self, segment_ids: list) -> object:
+        """Have the index on disk frozen, in one step with what a checkpoint says beside it.
+
+        (last LSN, keys, bytes written, counters of each segment as in `SegmentState` with 0 for the epoch, chains as
+        in `Checkpoint`, loose positions), or None when memory and log do not agree. Requires: no other thread freezes.
+        """
+        frozen: Frozen = Frozen()
+        i: uint64_t
+        is_spoiled: cython.bint
+        is_small: cython.bint = True
+        ref: cython.pointer(SegmentRef)
+        node: uint64_t
+        lsn: uint64_t = 0
+        keys: uint64_t = 0
+        written: uint64_t = 0
+        frozen.make_room(len(segment_ids), 0, 0)
+        for i in range(frozen.segment_count):
+            frozen.refs[i] = segment_ref(self.log, segment_ids[i])
+        while is_small:
+            frozen.make_room(frozen.segment_count, frozen.chain_count, frozen.loose_count)
+            lock_releasing_gil(cython.address(self.mutex))
+            is_spoiled = self.writer.is_spoiled or self.state & IS_POISONED != 0
+            frozen.chain_count = self.versions.pending_count
+            frozen.loose_count = self.index.list_loose(frozen.loose, frozen.loose_room)
+            is_small = frozen.chain_count > frozen.chain_room or frozen.loose_count > frozen.loose_room
+            if not is_spoiled and not is_small:
+                lsn = self.writer.next_lsn - 1
+                keys = self.key_count
+                written = self.writer.written
+                for i in range(frozen.segment_count):
+                    ref = frozen.refs[i]
+                    frozen.states[i] = ref[0]
+                for i in range(frozen.chain_count):
+                    node = self.versions.pending[i]
+                    frozen.chains[2 * i] = node | ENTRY_VERSIONED
+                    frozen.chains[2 * i + 1] = self.versions.nodes[node].position
+                self.index.freeze()
+            pthread_mutex_unlock(cython.address(self.mutex))
+            if is_spoiled:
+                return None
+        return lsn, keys, written, frozen.counters(segment_ids), frozen.chain_list(), frozen.loose_list()
 
     # -- the active segment
 

@@ -14,9 +14,11 @@ cdef class BPTreeIndex(Index):
     cdef uint64_t long_count
     cdef pthread_mutex_t mutex
     cdef bint has_mutex
+    cdef bint has_system
     cdef KeyBuffer[2] buffers               # keys of a walk that are read from files, in turn
     cdef uint64_t[2] capacities
 
+    cdef void _lock(self) noexcept nogil
     cdef uint64_t _answer(self, Key* key, uint64_t entry) noexcept nogil
     cdef uint64_t _collect_both(self, Walk* state, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef uint64_t _collect(self, Walk* state, const Key* bound, uint64_t* entries, uint64_t capacity) noexcept nogil

@@ -1,13 +1,16 @@
 """The index on disk: a B+ tree with whole keys in the pages of a file, for more keys than memory has room for.
 
-The pages in use lie in a pool of a fixed size (page_store_cy), the others in the file; a few bytes for each page stay
-in memory besides. A lookup is answered by the pages alone: the log is not read to compare keys. Keys of more than
-PAGE_KEY_SIZE_MAX bytes, which would leave a page no room to branch, are kept in a `BTreeIndex` beside the pages, some
-tens of bytes of memory each; a walk merges both.
+The pages in use lie in a pool of a fixed size (page_store_cy), the others in the file. A lookup is answered by the
+pages alone: the log is not read to compare keys. Keys of more than PAGE_KEY_SIZE_MAX bytes, which would leave a page no
+room to branch, are kept in a `BTreeIndex` beside the pages, some tens of bytes of memory each; a walk merges both.
+
+A checkpoint begins with `freeze`, in the same critical section in which its LSN is read; checkpoint.py does the rest
+through the methods at the end, in steps between which readers and writers go on.
 
 One mutex is held for each call, readers included, while a page is read from disk too. So readers in several threads
 take turns, and a reader that holds the GIL keeps it for as long as a page takes to arrive. Who holds the mutex never
-waits for the GIL or for another lock, so it may be taken under either.
+waits for the GIL or for another lock, so it may be taken under either. (Only where a test's system makes the calls does
+a holder wait for the GIL. There whoever waits for the mutex lets go of the GIL.)
 
 A page that cannot be read or written is an error of the call that needed it: ENTRY_ERROR, or a walk that ends with
 `error`, `key.error` says why and `bad_position` is 0, since no record is at fault. Nothing has changed then.
@@ -15,13 +18,19 @@ A page that cannot be read or written is an error of the call that needed it: EN
 Invariants: a key stands in the pages or in `long_keys`, by its size alone.
 """
 
+import os
+
 import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+from cython.cimports.flash_kv.index.bptree_check_cy import check_tree
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_KEY_SIZE_MAX
 from cython.cimports.flash_kv.index.bptree_tree_cy import BPTREE_HEIGHT_MAX, PageTree
 from cython.cimports.flash_kv.index.btree_cy import BTreeIndex
 from cython.cimports.flash_kv.index.index_cy import Index, Walk
+from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
 from cython.cimports.flash_kv.io.mutex import (
+    lock_under_any,
     pthread_mutex_destroy,
     pthread_mutex_init,
     pthread_mutex_lock,
@@ -29,11 +38,15 @@ from cython.cimports.flash_kv.io.mutex import (
 )
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, offset_of, segment_of
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, load_key, newest_position, segment_ref
-from cython.cimports.libc.stdint import uint64_t
+from cython.cimports.libc.errno import ENOMEM
+from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
+from cython.cimports.libc.string import memset
 
-# Room is made sure of for so many new pages at most: a caller that asks for more upserts gets the rest as it goes.
-RESERVE_PAGES_MAX = cython.declare(uint64_t, 8192)
+# Room for so many long keys is made sure of at a time; a caller that asks for more gets the rest as it goes.
+RESERVE_LONG_MAX = cython.declare(uint64_t, 8192)
+# Pages of which the table is brought up to date under one hold of the mutex.
+SETTLE_STEP = cython.declare(uint32_t, 4096)
 # More upserts than any store has room for.
 COUNT_MAX = cython.declare(uint64_t, 1 << 40)
 
@@ -57,22 +70,46 @@ class BPTreeIndex(Index):
         free(self.buffers[0])
         free(self.buffers[1])
 
-    def use_file(self, fd: int, pool_bytes: int) -> None:
-        """Keep pages in the empty file `fd`, which belongs to the index from now on, and in `pool_bytes` of memory."""
-        self.tree.store.set_up(fd, pool_bytes, self.hash_key[0])
+    def use_file(
+        self,
+        fd: int,
+        pool_bytes: int,
+        *,
+        store_id: bytes = bytes(16),
+        blocks: int = 0,
+        scratch_fd: int = -1,
+        system: object = None,
+    ) -> None:
+        """Keep pages in the file `fd` of so many blocks, of which none is used, and in `pool_bytes` of memory.
 
-    def take_file(self) -> int:
-        """The file, for the caller to close, or -1: pages that are not in memory cannot be had any more."""
-        pthread_mutex_lock(cython.address(self.mutex))
-        fd = self.tree.store.fd
-        self.tree.store.fd = -1
+        The descriptors belong to the index until `take_files`. With `scratch_fd` nothing is written to the file: what
+        changes goes to that empty one. `system` makes the calls that write, for tests.
+        """
+        if len(store_id) != 16:
+            raise ValueError(f"a store id has 16 bytes, not {len(store_id)}")
+        self.has_system = system is not None
+        self.tree.store.set_up(pool_bytes)
+        self.tree.store.file.set_up(fd, scratch_fd, blocks, store_id, system)
+
+    def take_files(self) -> list:
+        """The descriptors, for the caller to close: pages that are not in memory cannot be had any more."""
+        self._lock()
+        found: list = [fd for fd in (self.tree.store.file.fd, self.tree.store.file.scratch_fd) if fd >= 0]
+        self.tree.store.file.fd = -1
+        self.tree.store.file.scratch_fd = -1
         pthread_mutex_unlock(cython.address(self.mutex))
-        return fd
+        return found
+
+    def _lock(self):
+        if self.has_system:
+            lock_under_any(cython.address(self.mutex))
+        else:
+            pthread_mutex_lock(cython.address(self.mutex))
 
     @property
     def page_counts(self) -> tuple[int, int]:
-        """How many pages have been read from the file, and written to it."""
-        return self.tree.store.pages_read, self.tree.store.pages_written
+        """How many blocks have been read from the file, and written to it."""
+        return self.tree.store.file.blocks_read, self.tree.store.file.blocks_written
 
     @property
     def page_count(self) -> int:
@@ -87,18 +124,21 @@ class BPTreeIndex(Index):
 
     def reserve(self, count):
         failure: cython.int
+        self.refusal = 0
         if count > COUNT_MAX:
             return -1
-        pthread_mutex_lock(cython.address(self.mutex))
-        failure = self.tree.store.reserve(min(count, RESERVE_PAGES_MAX) + BPTREE_HEIGHT_MAX)
+        self._lock()
+        failure = self.tree.store.reserve(count)
+        if failure != 0:
+            self.refusal = self.tree.store.error
         pthread_mutex_unlock(cython.address(self.mutex))
-        return failure or self.long_keys.reserve(min(count, RESERVE_PAGES_MAX))
+        return failure or self.long_keys.reserve(min(count, RESERVE_LONG_MAX))
 
     def find(self, key):
         entry: uint64_t
         if key.size > PAGE_KEY_SIZE_MAX:
             return self.long_keys.find(key)
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         entry = self._answer(key, self.tree.get(key.data, key.size))
         pthread_mutex_unlock(cython.address(self.mutex))
         return entry
@@ -107,7 +147,7 @@ class BPTreeIndex(Index):
         i: uint64_t
         ref: cython.pointer(SegmentRef)
         position: uint64_t
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         for i in range(count):
             if keys[i].size > PAGE_KEY_SIZE_MAX:
                 entries[i] = self.long_keys.find(cython.address(keys[i]))
@@ -128,7 +168,7 @@ class BPTreeIndex(Index):
             if old == 0:
                 self.long_count += 1
             return old
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         old = self._answer(key, self.tree.put(key.data, key.size, entry))
         pthread_mutex_unlock(cython.address(self.mutex))
         return old
@@ -140,7 +180,7 @@ class BPTreeIndex(Index):
             if old != 0 and old != ENTRY_ERROR:
                 self.long_count -= 1
             return old
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         old = self._answer(key, self.tree.take(key.data, key.size))
         pthread_mutex_unlock(cython.address(self.mutex))
         return old
@@ -149,7 +189,7 @@ class BPTreeIndex(Index):
         is_replaced: cython.bint
         if key.size > PAGE_KEY_SIZE_MAX:
             return self.long_keys.replace(key, old, new)
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         self.tree.store.error = 0
         is_replaced = self.tree.swap(key.data, key.size, old, new)
         if not is_replaced:
@@ -160,7 +200,7 @@ class BPTreeIndex(Index):
 
     def walk(self, state, entries, capacity):
         taken: uint64_t
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         if self.long_count == 0:
             taken = self._collect(state, cython.NULL, entries, capacity)
             state.is_done = taken == 0 and state.error == 0
@@ -229,7 +269,7 @@ class BPTreeIndex(Index):
         return taken
 
     def clear(self):
-        pthread_mutex_lock(cython.address(self.mutex))
+        self._lock()
         self.tree.empty()
         self.long_keys.clear()
         self.long_count = 0
@@ -238,3 +278,141 @@ class BPTreeIndex(Index):
     def memory_bytes(self):
         # Without keys the tables of the other one are not touched.
         return self.tree.store.memory_bytes() + (self.long_keys.memory_bytes() if self.long_count != 0 else 0)
+
+    # -- a checkpoint
+
+    def freeze(self):
+        self._lock()
+        self.tree.freeze()
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def list_loose(self, positions, capacity):
+        place: Walk
+        entries: uint64_t[64]
+        taken: uint64_t
+        i: uint64_t
+        count: uint64_t = 0
+        memset(cython.address(place), 0, cython.sizeof(Walk))
+        while self.long_count != 0:
+            taken = self.long_keys.walk(cython.address(place), entries, 64)
+            if taken == 0:
+                break
+            for i in range(taken):
+                if count < capacity:
+                    positions[count] = newest_position(self.log, entries[i])
+                count += 1
+        return count
+
+    @property
+    def is_damaged(self) -> bool:
+        """A block of the file did not hold what was written there."""
+        return self.tree.store.is_damaged
+
+    @property
+    def frozen(self) -> tuple[int, int, int, int]:
+        """Root, height, entries and end of the pages, as of `freeze`."""
+        return (
+            self.tree.frozen_root,
+            self.tree.frozen_height,
+            self.tree.frozen_count,
+            self.tree.frozen_end,
+        )
+
+    def flush_some(self, count: int) -> bool:
+        """Write some of the pages that the checkpoint needs; True while there may be more. OSError."""
+        limit: uint32_t = count
+        answer: cython.int
+        with cython.nogil:
+            self._lock()
+            answer = self.tree.store.flush_some(limit)
+            pthread_mutex_unlock(cython.address(self.mutex))
+        if answer < 0:
+            raise OSError(self.tree.store.error, os.strerror(self.tree.store.error))
+        return answer != 0
+
+    def take_table(self, number: int, is_wanted: bool) -> bytes:
+        """A part of the page table as the checkpoint needs it, if it has changed or `is_wanted`; else b""."""
+        table: uint32_t = number
+        content: bytes = bytes(TABLE_PAGES * 4)
+        place = cython.cast(cython.pointer(uint32_t), PyBytes_AS_STRING(content))
+        page: uint64_t = cython.cast(uint64_t, table) * TABLE_PAGES
+        # There is no page 0.
+        i: uint64_t = 1 if table == 0 else 0
+        self._lock()
+        if not self.tree.store.stale_tables[table] and not is_wanted:
+            content = b""
+        else:
+            self.tree.store.stale_tables[table] = 0
+            while i < TABLE_PAGES and page + i < self.tree.frozen_end:
+                place[i] = cython.cast(cython.pointer(uint32_t), self.tree.store.saved.data)[page + i]
+                i += 1
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return content
+
+    def take_block(self) -> int:
+        """A block for the checkpoint. OSError."""
+        self._lock()
+        block: uint32_t = self.tree.store.file.take(True)
+        failure: cython.int = self.tree.store.file.error
+        pthread_mutex_unlock(cython.address(self.mutex))
+        if block == 0:
+            raise OSError(failure, os.strerror(failure))
+        return block
+
+    def drop_block(self, block: int) -> None:
+        """The checkpoint does without this block of the one before."""
+        number: uint32_t = block
+        self._lock()
+        self.tree.store.file.drop(number)
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def end_checkpoint(self, is_durable: bool) -> None:
+        """Use the blocks again that a durable checkpoint does without; or give one up that could not be written."""
+        is_done: cython.bint = is_durable
+        is_more: cython.bint = True
+        self._lock()
+        if is_done:
+            self.tree.store.file.free_gone()
+        else:
+            self.tree.store.thaw_all()
+        pthread_mutex_unlock(cython.address(self.mutex))
+        while is_more:
+            with cython.nogil:
+                self._lock()
+                is_more = self.tree.store.settle_some(SETTLE_STEP)
+                pthread_mutex_unlock(cython.address(self.mutex))
+
+    def claim_block(self, block: int) -> bool:
+        """False when a checkpoint that names this block cannot be right."""
+        number: uint32_t = block
+        return self.tree.store.file.claim(number) == 0
+
+    def load_table(self, number: int, content: bytes, pages_end: int) -> bool:
+        """Take over a part of the page table of a checkpoint; False when it cannot be right. MemoryError."""
+        if self.tree.store.load_table(
+            number,
+            cython.cast(cython.pointer(uint32_t), PyBytes_AS_STRING(content)),
+            pages_end,
+        ):
+            if self.tree.store.error == ENOMEM:
+                raise MemoryError("no memory for the page table of an index")
+            return False
+        return True
+
+    def end_load(self, root: int, height: int, entries: int, pages_end: int) -> bool:
+        """Take over the rest; False when it cannot be right."""
+        if (
+            self.tree.store.end_load(pages_end) != 0
+            or height > BPTREE_HEIGHT_MAX
+            or (root == 0) != (height == 0)
+            or root >= pages_end
+        ):
+            return False
+        self.tree.root = root
+        self.tree.height = height
+        self.tree.count = entries
+        return True
+
+    def check(self) -> list:
+        """What is wrong with the pages, in words. Requires: no other thread uses the index."""
+        return check_tree(self.tree)

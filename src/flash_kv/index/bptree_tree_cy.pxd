@@ -20,6 +20,11 @@ cdef class PageTree:
     cdef uint32_t height
     cdef uint64_t count
     cdef uint8_t[1000] separator
+    # As of when the checkpoint that is being written began.
+    cdef uint32_t frozen_root
+    cdef uint32_t frozen_height
+    cdef uint64_t frozen_count
+    cdef uint32_t frozen_end
 
     # NULL: see store.error. The tree is not empty.
     cdef Page* descend(self, const uint8_t* data, uint32_t size, PageWay* way) noexcept nogil
@@ -30,6 +35,7 @@ cdef class PageTree:
     # As Index.walk, up to `bound`, exclusive, which may be NULL. ~0 when nothing was taken and a page failed.
     cdef uint64_t collect(self, const Walk* state, const Key* bound, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef void empty(self) noexcept nogil
+    cdef void freeze(self) noexcept nogil
 
     cdef bint _plant(self) noexcept nogil
     cdef bint _make_room(self, PageWay* way, uint32_t slot, const uint8_t* data, uint32_t size) noexcept nogil
@@ -39,6 +45,6 @@ cdef class PageTree:
     cdef bint _grow(self) noexcept nogil
     cdef bint _split(self, PageWay* way, uint32_t level, uint32_t at, uint32_t size) noexcept nogil
     cdef void _tidy(self, PageWay* way) noexcept nogil
-    cdef void _merge(self, Page* parent, uint32_t slot) noexcept nogil
+    cdef bint _merge(self, Page* parent, uint32_t slot) noexcept nogil
     cdef Page* _edge(self, PageWay* way, uint32_t level, bint is_reverse) noexcept nogil
     cdef Page* _next_leaf(self, PageWay* way, bint is_reverse) noexcept nogil

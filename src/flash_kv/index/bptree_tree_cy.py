@@ -32,7 +32,7 @@ from cython.cimports.flash_kv.index.bptree_tree_cy import BPTREE_HEIGHT_MAX, Pag
 from cython.cimports.flash_kv.index.page_store_cy import PageStore
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR
-from cython.cimports.libc.errno import EIO, ENOMEM
+from cython.cimports.libc.errno import EBADMSG, ENOMEM
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy
 
@@ -60,6 +60,13 @@ class PageTree:
         self.height = 0
         self.count = 0
 
+    def freeze(self):
+        self.store.freeze()
+        self.frozen_root = self.root
+        self.frozen_height = self.height
+        self.frozen_count = self.count
+        self.frozen_end = self.store.pages_end
+
     def descend(self, data, size, way):
         number: uint32_t = self.root
         level: uint32_t = self.height - 1
@@ -72,7 +79,8 @@ class PageTree:
             if unlikely(page == cython.NULL):
                 return cython.NULL
             if unlikely(page.level != level):
-                self.store.error = EIO
+                self.store.is_damaged = True
+                self.store.error = EBADMSG
                 return cython.NULL
             way.pages[level] = number
             if level == 0:
@@ -109,6 +117,8 @@ class PageTree:
             if unlikely(page == cython.NULL):
                 return ENTRY_ERROR
             slot = page_search(page, data, size, cython.address(is_found))
+            if unlikely((is_found or page_has_room(page, size)) and not self.store.thaw(page)):
+                return ENTRY_ERROR
             if is_found:
                 old = page_value(page, slot)
                 page_set_value(page, slot, entry)
@@ -133,7 +143,7 @@ class PageTree:
         if unlikely(page == cython.NULL):
             return False
         slot = page_search(page, data, size, cython.address(is_found))
-        if not is_found or page_value(page, slot) != old:
+        if not is_found or page_value(page, slot) != old or not self.store.thaw(page):
             return False
         page_set_value(page, slot, new)
         self.store.touch(page)
@@ -153,6 +163,8 @@ class PageTree:
         slot = page_search(page, data, size, cython.address(is_found))
         if not is_found:
             return 0
+        if unlikely(not self.store.thaw(page)):
+            return ENTRY_ERROR
         old = page_value(page, slot)
         page_remove(page, slot)
         self.store.touch(page)
@@ -236,7 +248,9 @@ class PageTree:
             self.store.unpin(parent)
             return False
         self.store.pin(page)
-        right = self.store.create(level)
+        right = cython.NULL
+        if self.store.thaw(parent) and self.store.thaw(page):
+            right = self.store.create(level)
         self.store.unpin(page)
         self.store.unpin(parent)
         if right == cython.NULL:
@@ -266,37 +280,43 @@ class PageTree:
             if page == cython.NULL:
                 break
             slot = way.slots[level + 1]
-            if page.count > 0:
-                self.store.pin(page)
-                self._merge(page, slot - 1 if slot > 0 else 0)
-                self.store.unpin(page)
+            self.store.pin(page)
+            # With the neighbour to the left, or with the one to the right.
+            if not (slot > 0 and self._merge(page, slot - 1)) and slot < page.count:
+                self._merge(page, slot)
+            self.store.unpin(page)
             level += 1
         while self.height > 1:
             page = self.store.fetch(self.root)
-            if page == cython.NULL or page.count > 0:
+            if page == cython.NULL or page.count > 0 or not self.store.thaw(page):
                 break
             self.root = page.first_child
             self.height -= 1
             self.store.give_back(page)
 
     def _merge(self, parent, slot):
-        """Join the children on both sides of a key of the pinned parent, if they fit one page."""
+        """Join the children on both sides of a key of the pinned parent; False when they do not fit one page."""
         left: cython.pointer(Page) = self.store.fetch(_child(parent, slot))
         right: cython.pointer(Page)
         size: uint32_t = parent.slots[slot].size
         needed: uint32_t
         if left == cython.NULL:
-            return
+            return False
         self.store.pin(left)
         right = self.store.fetch(_child(parent, slot + 1))
         self.store.unpin(left)
         if right == cython.NULL:
-            return
+            return False
         needed = page_used(left) + page_used(right)
         if left.level > 0:
             needed += CELL_BYTES + size
-        if needed > PAGE_ROOM:
-            return
+        if (
+            needed > PAGE_ROOM
+            or not self.store.thaw(parent)
+            or not self.store.thaw(left)
+            or not self.store.thaw(right)
+        ):
+            return False
         if left.level > 0:
             page_insert(left, left.count, page_key(parent, slot), size, right.first_child)
         page_copy_tail(right, 0, left)
@@ -304,6 +324,7 @@ class PageTree:
         self.store.touch(left)
         self.store.touch(parent)
         self.store.give_back(right)
+        return True
 
     def _edge(self, way, level, is_reverse):
         """The first leaf, or the last, below the child that the way takes at the level above `level`."""
@@ -319,7 +340,8 @@ class PageTree:
             if page == cython.NULL:
                 return cython.NULL
             if unlikely(page.level != level):
-                self.store.error = EIO
+                self.store.is_damaged = True
+                self.store.error = EBADMSG
                 return cython.NULL
             way.pages[level] = number
             if level == 0:

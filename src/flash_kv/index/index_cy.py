@@ -4,7 +4,8 @@ Keys stay in the log; an index keeps what it needs to find the one candidate rec
 the segment table. What each method guarantees:
 
 `reserve(count)`
-    After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, nothing changed.
+    After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, or the disk, which
+    `refusal` then says (only an index on disk); nothing changed.
 `expect(count)`
     About `count` keys are coming: an empty index may take their room at once. Changes nothing else.
 `find(key)`
@@ -38,6 +39,10 @@ there instead of searching. Between the two the write lock may not have been giv
     no lock.
 `clear()`
     Empties the index and gives memory back. Write lock held, no reader running.
+`freeze()`
+    A checkpoint of the index on disk will hold what is in it now. Write lock held.
+`list_loose(positions, capacity)`
+    How many keys a checkpoint would not find in pages, and the positions of up to `capacity` of them. Write lock held.
 """
 
 import cython
@@ -110,4 +115,10 @@ class Index:
         pass
 
     def memory_bytes(self):
+        return 0
+
+    def freeze(self):
+        pass
+
+    def list_loose(self, positions, capacity):
         return 0

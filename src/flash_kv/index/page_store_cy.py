@@ -1,14 +1,21 @@
-"""Pages of one file, used in a pool of frames whose size does not depend on how many there are.
+"""Pages by number, used in a pool of frames whose size does not depend on how many there are.
 
-A page has its number's place in the file. It gets there when its frame is needed for another page: the clock
-(Corbato 1968) gives up the frame that was not used for a round. As long as all pages fit the pool the file stays empty.
+Where a page stands in the file changes with each write of it (page_file_cy), so a table leads from its number to its
+block. It is in memory, eight bytes for each page, which are taken from the pool's share as they become many.
 
-The file is scratch: what it holds is worth nothing without this object, and nothing in it is synced. All the same each
-page carries a CRC32C, seeded with the index's own secret, over its content and number, and is checked when it is read:
-a page that was damaged or exchanged is an error (EIO) and never an answer.
+The pool: the clock (Corbato 1968) gives up the frame that was not used for a round. A dirty page that cannot be written
+is passed over; when no other is left, frames above the pool's share are used, so that a full disk is told by `reserve`
+and not in the middle of a change.
 
-Invariants: a page that is not in a frame is in the file, whole; a frame that is pinned keeps its page; a page is
-created only where the file has blocks for it, or where the pool has a frame for every page there is.
+A checkpoint is the tree as of one moment, and its pages are written while the tree goes on changing:
+
+    freeze        all dirty pages are frozen, all blocks held
+    flush_some    frozen pages are written, a few at a time; who wants to change one before writes it himself (`thaw`)
+    (then `saved` is the page table of that moment, and is written: checkpoint.py)
+    settle_some   `saved` follows the table again, a few pages at a time
+
+Invariants: a page that is not in a frame is in the file, whole; a frame that is pinned keeps its page; `saved` names
+no block that is free; while nothing is frozen, what `saved` names of a page is where it was written last.
 
 Requires: one caller at a time.
 """
@@ -16,21 +23,32 @@ Requires: one caller at a time.
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES, Page, page_init, page_is_sound
-from cython.cimports.flash_kv.index.page_store_cy import Frame
+from cython.cimports.flash_kv.index.page_file_cy import PageFile
+from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, TABLES_MAX, Frame
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import map_pages, unmap_pages
-from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
-from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, ENOSPC, errno
+from cython.cimports.libc.errno import EBADMSG, EFBIG, ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.posix.fcntl import posix_fallocate
+from cython.cimports.libc.string import memset
 from cython.cimports.posix.mman import madvise
-from cython.cimports.posix.unistd import close, ftruncate, pread, pwrite
 
 FREE = cython.declare(uint32_t, 1 << 31)
-PAGES_MAX = cython.declare(uint64_t, (1 << 31) - 1)
-# Blocks are asked for in pieces of 1 MiB.
-FILE_STEP = cython.declare(uint64_t, 256)
+IN_FRAME = cython.declare(uint32_t, 1 << 30)
+NUMBER = cython.declare(uint32_t, (1 << 30) - 1)
+ALL = cython.declare(uint32_t, 0xFFFFFFFF)
+PAGES_MAX = cython.declare(uint64_t, TABLES_MAX * TABLE_PAGES - 1)
+FRAMES_MIN = cython.declare(uint64_t, 16)
+# For dirty pages that cannot be written: more than one upsert can need.
+FRAMES_SPARE = cython.declare(uint32_t, 128)
+# `places`, `saved` and the mark of a block.
+TABLE_BYTES = cython.declare(uint64_t, 9)
+# Upserts that are made sure of at a time; a caller that asks for more gets the rest as it goes.
+RESERVE_MAX = cython.declare(uint64_t, 8192)
+# What one upsert may change besides a leaf and its neighbour: the way up to the root.
+HEIGHT = cython.declare(uint64_t, 8)
 MADV_DONTNEED = cython.declare(cython.int, 4)
+
+Words = cython.typedef(cython.pointer(uint32_t))
 
 
 @cython.final
@@ -39,73 +57,90 @@ class PageStore:
     """Pages by number, from 1."""
 
     def __cinit__(self):
-        self.fd = -1
+        self.file = PageFile()
         self.pages_end = 1
-        self.file_end = 1
+        self.settled = ALL
         self.places = Arena()
+        self.saved = Arena()
 
     def __dealloc__(self):
-        unmap_pages(self.pages, cython.cast(uint64_t, self.frames_max) * PAGE_BYTES)
-        unmap_pages(self.frames, (cython.cast(uint64_t, self.frames_max) + 1) * cython.sizeof(Frame))
-        if self.fd >= 0:
-            close(self.fd)
+        unmap_pages(self.pages, cython.cast(uint64_t, self.frames_max + FRAMES_SPARE) * PAGE_BYTES)
+        unmap_pages(
+            self.frames, (cython.cast(uint64_t, self.frames_max + FRAMES_SPARE) + 1) * cython.sizeof(Frame)
+        )
+        unmap_pages(self.stale_tables, TABLES_MAX)
 
-    def set_up(self, fd, pool_bytes, seed):
-        """Use this descriptor, which belongs to the store from now on, and as much memory."""
-        count: uint64_t = max(cython.cast(uint64_t, 8), pool_bytes // PAGE_BYTES)
-        count = min(count, PAGES_MAX)
+    def set_up(self, pool_bytes):
+        """Use so much memory."""
+        count: uint64_t = pool_bytes // (PAGE_BYTES + cython.sizeof(Frame))
+        count = min(max(count, FRAMES_MIN), NUMBER - FRAMES_SPARE)
+        self.pool_bytes = pool_bytes
+        self.frames_max = cython.cast(uint32_t, count)
+        count += FRAMES_SPARE
         self.pages = cython.cast(cython.pointer(Page), map_pages(count * PAGE_BYTES))
         self.frames = cython.cast(cython.pointer(Frame), map_pages((count + 1) * cython.sizeof(Frame)))
-        self.frames_max = count
-        if self.pages == cython.NULL or self.frames == cython.NULL:
+        self.stale_tables = cython.cast(cython.pointer(uint8_t), map_pages(TABLES_MAX))
+        if self.pages == cython.NULL or self.frames == cython.NULL or self.stale_tables == cython.NULL:
             raise MemoryError("no memory for the pages of an index")
-        self.seed = crc32c_extend(
-            0xFFFFFFFF, cython.cast(cython.pointer(uint8_t), cython.address(seed)), cython.sizeof(uint64_t)
-        )
-        self.fd = fd
+        self.frames_limit = self.frames_max
         return 0
 
     def empty(self):
-        madvise(self.pages, cython.cast(uint64_t, self.frames_max) * PAGE_BYTES, MADV_DONTNEED)
-        madvise(
-            self.frames, (cython.cast(uint64_t, self.frames_max) + 1) * cython.sizeof(Frame), MADV_DONTNEED
-        )
+        frames: uint64_t = self.frames_max + FRAMES_SPARE
+        madvise(self.pages, frames * PAGE_BYTES, MADV_DONTNEED)
+        madvise(self.frames, (frames + 1) * cython.sizeof(Frame), MADV_DONTNEED)
+        memset(self.stale_tables, 1, self.pages_end // TABLE_PAGES + 1)
         self.places.shrink(0)
+        self.saved.shrink(0)
+        self.frames_limit = self.frames_max
         self.frames_used = 0
+        self.frames_retired = 0
+        self.dirty_count = 0
         self.free_frame = 0
         self.hand = 0
         self.pages_end = 1
         self.free_page = 0
         self.free_count = 0
-        # What cannot be cut stays allocated, and is used again.
-        if self.fd >= 0 and ftruncate(self.fd, 0) == 0:
-            self.file_end = 1
+        self.file.empty()
 
     def reserve(self, count):
-        end: uint64_t = self.pages_end + count
         wanted: uint64_t
-        failure: cython.int
+        end: uint64_t = self.pages_end + count + HEIGHT
+        self.error = 0
         if count > PAGES_MAX or end > PAGES_MAX:
+            self.error = EFBIG
             return -1
-        if self.places.reserve(end * 4 - min(end * 4, self.places.used)) != 0:
+        count = min(count, RESERVE_MAX)
+        end = min(end, self.pages_end + RESERVE_MAX)
+        if (
+            self.places.reserve(end * 4 - min(end * 4, self.places.used)) != 0
+            or self.saved.reserve(end * 4 - min(end * 4, self.saved.used)) != 0
+        ):
             return -1
-        if end <= self.frames_max or end <= self.file_end + self.free_count:
-            return 0
-        wanted = max(end - self.file_end, FILE_STEP)
-        failure = posix_fallocate(
-            self.fd, cython.cast(uint64_t, self.file_end) * PAGE_BYTES, wanted * PAGE_BYTES
+        # Each dirty page may have to be written before anything is free again, and each that is about to be.
+        wanted = (
+            self.dirty_count + 2 * min(count, cython.cast(uint64_t, self.pages_end)) + (count >> 2) + HEIGHT
         )
-        if failure != 0:
-            self.error = failure
-            return -1
-        self.file_end += wanted
-        return 0
+        if self.file.ensure(wanted) == 0:
+            return 0
+        # Without a block for them all they can stay in memory.
+        if wanted + FRAMES_MIN <= self.frames_limit:
+            return 0
+        self.error = self.file.error
+        return -1
 
     def _frame_of(self, page):
         return cython.cast(uint32_t, (page - self.pages) + 1)
 
     def touch(self, page):
-        self.frames[self._frame_of(page)].is_dirty = True
+        frame: uint32_t = self._frame_of(page)
+        if not self.frames[frame].is_dirty:
+            self.frames[frame].is_dirty = True
+            self.dirty_count += 1
+
+    def thaw(self, page):
+        frame: uint32_t = self._frame_of(page)
+        return not self.frames[frame].is_frozen or self._write(frame)
 
     def pin(self, page):
         self.frames[self._frame_of(page)].pins += 1
@@ -113,113 +148,142 @@ class PageStore:
     def unpin(self, page):
         self.frames[self._frame_of(page)].pins -= 1
 
-    def _write(self, frame):
-        page: cython.pointer(Page) = self.pages + (frame - 1)
-        data = cython.cast(cython.pointer(uint8_t), page)
-        done: uint64_t = 0
-        put: cython.Py_ssize_t
-        page.checksum = crc32c_extend(self.seed, data + 4, PAGE_BYTES - 4)
-        while done < PAGE_BYTES:
-            put = pwrite(
-                self.fd,
-                data + done,
-                PAGE_BYTES - done,
-                cython.cast(uint64_t, page.number) * PAGE_BYTES + done,
-            )
-            if put < 0 and errno == EINTR:
-                continue
-            if put <= 0:
-                self.error = errno if put < 0 else EIO
-                return False
-            done += put
-        self.pages_written += 1
-        self.frames[frame].is_dirty = False
+    def _save(self, number, block):
+        words: Words = cython.cast(Words, self.saved.data)
+        if words[number] != block:
+            words[number] = block
+            self.stale_tables[number // TABLE_PAGES] = 1
+
+    def _write(self, number):
+        frame: cython.pointer(Frame) = self.frames + number
+        block: uint32_t = self.file.take(frame.is_frozen)
+        if block == 0:
+            self.error = self.file.error
+            return False
+        if not self.file.write(block, cython.cast(cython.pointer(uint8_t), self.pages + (number - 1))):
+            self.error = self.file.error
+            self.file.release(block)
+            return False
+        if frame.is_frozen:
+            if frame.block != 0:
+                self.file.drop(frame.block)
+            self._save(frame.page, block)
+        else:
+            if frame.block != 0:
+                self.file.release(frame.block)
+            if frame.page < self.settled:
+                self._save(frame.page, block)
+        frame.block = block
+        frame.is_dirty = False
+        frame.is_frozen = False
+        self.dirty_count -= 1
         return True
 
-    def _read(self, frame, number):
+    def _read(self, frame, number, block):
         page: cython.pointer(Page) = self.pages + (frame - 1)
-        data = cython.cast(cython.pointer(uint8_t), page)
-        done: uint64_t = 0
-        got: cython.Py_ssize_t
-        while done < PAGE_BYTES:
-            got = pread(
-                self.fd, data + done, PAGE_BYTES - done, cython.cast(uint64_t, number) * PAGE_BYTES + done
-            )
-            if got < 0 and errno == EINTR:
-                continue
-            if got <= 0:
-                self.error = errno if got < 0 else EIO
-                return False
-            done += got
-        self.pages_read += 1
-        if (
-            page.number != number
-            or page.checksum != crc32c_extend(self.seed, data + 4, PAGE_BYTES - 4)
-            or not page_is_sound(page)
-        ):
-            self.error = EIO
-            return False
-        return True
+        if self.file.read(block, cython.cast(cython.pointer(uint8_t), page)):
+            if page.number == number and page_is_sound(page):
+                return True
+            self.file.error = EBADMSG
+        self.error = self.file.error
+        if self.error == EBADMSG:
+            self.is_damaged = True
+        return False
 
     def _take_frame(self):
         """A frame without a page; 0, with the reason in `error`, when none can be had."""
         number: uint32_t = self.free_frame
-        frame: cython.pointer(Frame)
-        steps: uint64_t
         if number != 0:
             self.free_frame = self.frames[number].page
             return number
-        if self.frames_used < self.frames_max:
+        if self.frames_used < self.frames_limit:
             self.frames_used += 1
             return self.frames_used
-        for steps in range(3 * cython.cast(uint64_t, self.frames_max)):
-            self.hand = self.hand + 1 if self.hand < self.frames_max else 1
+        number = self._take_victim()
+        if number != 0 and self.frames_used - self.frames_retired > self.frames_limit:
+            # The tables have grown into the pool's share: this frame's memory is theirs.
+            madvise(self.pages + (number - 1), PAGE_BYTES, MADV_DONTNEED)
+            self.frames[number].page = 0
+            self.frames[number].pins = 1
+            self.frames_retired += 1
+            number = self._take_victim()
+        if number == 0 and self.frames_used < self.frames_max + FRAMES_SPARE:
+            self.frames_used += 1
+            return self.frames_used
+        return number
+
+    def _take_victim(self):
+        frame: cython.pointer(Frame)
+        steps: uint64_t
+        failure: cython.int = 0
+        for steps in range(3 * cython.cast(uint64_t, self.frames_used)):
+            self.hand = self.hand + 1 if self.hand < self.frames_used else 1
             frame = self.frames + self.hand
             if frame.pins != 0:
                 continue
             if frame.is_referenced:
                 frame.is_referenced = False
                 continue
-            if frame.is_dirty and not self._write(self.hand):
-                return 0
-            cython.cast(cython.pointer(uint32_t), self.places.data)[frame.page] = 0
+            if frame.is_dirty and (failure != 0 or not self._write(self.hand)):
+                failure = self.error
+                continue
+            cython.cast(Words, self.places.data)[frame.page] = frame.block
             return self.hand
-        self.error = ENOMEM
+        self.error = failure or ENOMEM
         return 0
 
     def _drop_frame(self, number):
+        if self.frames[number].is_dirty:
+            self.dirty_count -= 1
         self.frames[number].pins = 0
         self.frames[number].is_dirty = False
         self.frames[number].page = self.free_frame
         self.free_frame = number
 
     def fetch(self, number):
-        places = cython.cast(cython.pointer(uint32_t), self.places.data)
+        places: Words = cython.cast(Words, self.places.data)
         frame: uint32_t
+        block: uint32_t
         if unlikely(number == 0 or number >= self.pages_end or places[number] & FREE):
-            self.error = EIO
+            self.is_damaged = True
+            self.error = EBADMSG
             return cython.NULL
-        frame = places[number]
-        if unlikely(frame == 0):
+        if unlikely(not places[number] & IN_FRAME):
             frame = self._take_frame()
             if frame == 0:
                 return cython.NULL
+            block = places[number]
             self.frames[frame].is_dirty = False
+            self.frames[frame].is_frozen = False
             self.frames[frame].pins = 0
-            if not self._read(frame, number):
+            if not self._read(frame, number, block):
                 self._drop_frame(frame)
                 return cython.NULL
             self.frames[frame].page = number
-            places[number] = frame
+            self.frames[frame].block = block
+            places[number] = IN_FRAME | frame
+        frame = places[number] & NUMBER
         self.frames[frame].is_referenced = True
         return self.pages + (frame - 1)
 
+    def _set_limit(self):
+        """Pages and what is known of each share the memory."""
+        tables: uint64_t = self.pages_end * TABLE_BYTES
+        left: uint64_t = self.pool_bytes - min(tables, self.pool_bytes)
+        self.frames_limit = cython.cast(
+            uint32_t,
+            min(
+                cython.cast(uint64_t, self.frames_max),
+                max(FRAMES_MIN, left // (PAGE_BYTES + cython.sizeof(Frame))),
+            ),
+        )
+
     def create(self, level):
-        places = cython.cast(cython.pointer(uint32_t), self.places.data)
+        places: Words = cython.cast(Words, self.places.data)
         number: uint32_t = self.free_page
         frame: uint32_t
         if number == 0 and self.reserve(1) != 0:
-            self.error = self.error or ENOSPC
+            self.error = self.error or ENOMEM
             return cython.NULL
         frame = self._take_frame()
         if frame == 0:
@@ -231,23 +295,124 @@ class PageStore:
             number = self.pages_end
             self.pages_end += 1
             self.places.used = cython.cast(uint64_t, self.pages_end) * 4
-        places[number] = frame
+            self.saved.used = self.places.used
+            cython.cast(Words, self.saved.data)[number] = 0
+            if number % TABLE_PAGES == 0:
+                self._set_limit()
+        places[number] = IN_FRAME | frame
         self.frames[frame].page = number
+        self.frames[frame].block = 0
         self.frames[frame].pins = 0
         self.frames[frame].is_dirty = True
+        self.frames[frame].is_frozen = False
         self.frames[frame].is_referenced = True
+        self.dirty_count += 1
         page_init(self.pages + (frame - 1), number, level)
         return self.pages + (frame - 1)
 
     def give_back(self, page):
         number: uint32_t = page.number
         frame: uint32_t = self._frame_of(page)
-        cython.cast(cython.pointer(uint32_t), self.places.data)[number] = FREE | self.free_page
+        if self.frames[frame].block != 0:
+            self.file.release(self.frames[frame].block)
+        if number < self.settled:
+            self._save(number, 0)
+        cython.cast(Words, self.places.data)[number] = FREE | self.free_page
         self.free_page = number
         self.free_count += 1
         self._drop_frame(frame)
 
     def memory_bytes(self):
         return (
-            cython.cast(uint64_t, self.frames_used) * (PAGE_BYTES + cython.sizeof(Frame)) + self.places.used
+            cython.cast(uint64_t, self.frames_used - self.frames_retired)
+            * (PAGE_BYTES + cython.sizeof(Frame))
+            + self.places.used
+            + self.saved.used
+            + self.file.marks.used
         )
+
+    # -- a checkpoint
+
+    def freeze(self):
+        number: uint32_t
+        for number in range(1, self.frames_used + 1):
+            self.frames[number].is_frozen = self.frames[number].is_dirty
+        self.file.hold_all()
+        self.settled = 0
+        self.flush_hand = 1
+
+    def flush_some(self, count):
+        """Write up to `count` frozen pages: 1, 0 when none is left, -1 when one could not be written."""
+        while self.flush_hand <= self.frames_used:
+            if self.frames[self.flush_hand].is_frozen:
+                if count == 0:
+                    return 1
+                if not self._write(self.flush_hand):
+                    return -1
+                count -= 1
+            self.flush_hand += 1
+        return 0
+
+    def thaw_all(self):
+        """The checkpoint will not be: nothing has to be written for it, and all of the table for the next one."""
+        number: uint32_t
+        for number in range(1, self.frames_used + 1):
+            self.frames[number].is_frozen = False
+        memset(self.stale_tables, 1, self.pages_end // TABLE_PAGES + 1)
+
+    def _block_of(self, number):
+        place: uint32_t = cython.cast(Words, self.places.data)[number]
+        if place & FREE:
+            return 0
+        return self.frames[place & NUMBER].block if place & IN_FRAME else place
+
+    def settle_some(self, count):
+        """Bring `saved` up to date for the next pages; True while there are more."""
+        if self.settled == ALL:
+            return False
+        while count > 0 and self.settled < self.pages_end:
+            if self.settled != 0:
+                self._save(self.settled, self._block_of(self.settled))
+            self.settled += 1
+            count -= 1
+        if self.settled >= self.pages_end:
+            self.settled = ALL
+        return self.settled != ALL
+
+    # -- taking over a checkpoint
+
+    def load_table(self, number, blocks, pages_end):
+        """0, or -1 when it cannot be right or memory is short; see `error`."""
+        page: uint64_t = cython.cast(uint64_t, number) * TABLE_PAGES
+        end: uint64_t = min(page + TABLE_PAGES, cython.cast(uint64_t, pages_end))
+        first: uint64_t = page
+        if self.places.reserve(end * 4 - self.places.used) != 0 or self.saved.reserve(
+            end * 4 - self.saved.used
+        ):
+            self.error = ENOMEM
+            return -1
+        while page < end:
+            if blocks[page - first] != 0 and (page == 0 or self.file.claim(blocks[page - first]) != 0):
+                self.error = EBADMSG
+                return -1
+            cython.cast(Words, self.places.data)[page] = blocks[page - first]
+            cython.cast(Words, self.saved.data)[page] = blocks[page - first]
+            page += 1
+        self.places.used = end * 4
+        self.saved.used = end * 4
+        return 0
+
+    def end_load(self, pages_end):
+        page: uint32_t
+        places: Words = cython.cast(Words, self.places.data)
+        self.pages_end = pages_end
+        if self.places.used < cython.cast(uint64_t, pages_end) * 4 and pages_end > 1:
+            self.error = EBADMSG
+            return -1
+        for page in range(1, pages_end):
+            if places[page] == 0:
+                places[page] = FREE | self.free_page
+                self.free_page = page
+                self.free_count += 1
+        self._set_limit()
+        return 0

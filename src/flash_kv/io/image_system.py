@@ -5,7 +5,7 @@ first, and is kept there for the next image, which shares most of its contents w
 opening of a store and no files.
 
 Invariant: nothing here changes. What would change something raises EROFS, but for LOCK, which opens as an empty file:
-nobody else can have the store open.
+nobody else can have the store open. Files without a name are the opener's own, in memory.
 
 Requires: used from one thread at a time.
 """
@@ -35,6 +35,7 @@ class ImageSystem(System):
         self.image: Image = {}
         """What is served; may be replaced whenever no store is open."""
         self._descriptors: OrderedDict[bytes, int] = OrderedDict()
+        self._nameless: set[int] = set()
 
     def __enter__(self) -> ImageSystem:
         return self
@@ -69,6 +70,15 @@ class ImageSystem(System):
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
             raise _refusal(path)
         return os.dup(self._memory(self._content(path)))
+
+    def open_nameless(self) -> int:
+        fd = _nameless_file()
+        self._nameless.add(fd)
+        return fd
+
+    def close(self, fd: int) -> None:
+        self._nameless.discard(fd)
+        super().close(fd)
 
     def _memory(self, content: bytes) -> int:
         """A descriptor of memory with this content."""
@@ -105,13 +115,20 @@ class ImageSystem(System):
     # -- what would change something
 
     def allocate(self, fd: int, offset: int, size: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().allocate(fd, offset, size)
 
     def truncate(self, fd: int, size: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().truncate(fd, size)
 
     def write_at(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().write_at(fd, data, offset)
+
+    def _require_nameless(self, fd: int) -> None:
+        if fd not in self._nameless:
+            raise _refusal(fd)
 
     def rename(self, src: StrPath, dst: StrPath) -> None:
         raise _refusal(src)
