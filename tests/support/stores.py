@@ -56,7 +56,8 @@ def disk_bytes(directory: Path) -> int:
 
 def crash_image(db: DB, target: Path) -> Path:
     """The directory of an open store as a kill at this moment would leave it, copied to `target`."""
-    with db._segments._seal_lock, db._segments.space_lock:
-        # What is under a temporary name may have another one before it is copied.
+    with db._index_keeper._lock, db._segments._seal_lock, db._segments.space_lock:
+        # What is under a temporary name may have another one before it is copied, and a copy of an index file that is
+        # brought to another checkpoint meanwhile is that of no moment.
         shutil.copytree(db.path, target, ignore=shutil.ignore_patterns(TEMPORARY_PREFIX + "*"))
     return target

@@ -273,7 +273,11 @@ class Core:
         position: uint64_t
         if not self.writer.has_room(size):
             return NEEDS_ROOM
-        if unlikely(self.index.reserve(1) != 0 or self.versions.reserve(1) != 0):
+        # A delete on a full disk goes on: it needs no new page, and if a page cannot be changed it is taken back.
+        if unlikely(
+            (self.index.reserve(1) != 0 and (kind == KIND_VALUE or self.index.refusal == 0))
+            or self.versions.reserve(1) != 0
+        ):
             return self.refused(key)
         place = self.writer.begin(size)
         if place == cython.NULL:

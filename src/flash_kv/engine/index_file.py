@@ -245,13 +245,7 @@ class IndexKeeper(Part):
             return False
         lsn, keys, written, counters, chains, loose = frozen
         states = [SegmentState(one[0], entries[one[0]].epoch, *one[2:]) for one in counters]
-        # A version that is no newest one any more may stand in a segment that has gone.
-        pairs = [
-            (entry, position)
-            for entry, position in zip(chains[::2], chains[1::2], strict=True)
-            if position >> 32 in entries
-        ]
-        content = encode_list(states, [word for pair in pairs for word in pair], loose)
+        content = encode_list(states, chains, loose)
         if not self._has_name:
             self._system.sync_directory(store.path)
             self._has_name = True

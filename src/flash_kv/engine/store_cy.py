@@ -67,7 +67,7 @@ class Frozen:
         if self.chains == cython.NULL or chains > self.chain_room:
             free(self.chains)
             self.chain_room = chains + (chains >> 3) + 64
-            self.chains = cython.cast(cython.pointer(uint64_t), calloc(self.chain_room, 16))
+            self.chains = cython.cast(cython.pointer(uint64_t), calloc(self.chain_room, 24))
         if self.loose == cython.NULL or loose > self.loose_room:
             free(self.loose)
             self.loose_room = loose + (loose >> 3) + 64
@@ -106,10 +106,17 @@ class Frozen:
 
     @cython.cfunc
     def chain_list(self) -> list:
+        """Entry and position of each chain, one after the other. What is behind another node heads none."""
         i: uint64_t
         found: list = []
-        for i in range(2 * self.chain_count):
-            found.append(self.chains[i])
+        behind: set = set()
+        for i in range(self.chain_count):
+            if self.chains[3 * i + 1] != 0:
+                behind.add(self.chains[3 * i + 2])
+        for i in range(self.chain_count):
+            if self.chains[3 * i + 1] != 0 and self.chains[3 * i] not in behind:
+                found.append(self.chains[3 * i] | ENTRY_VERSIONED)
+                found.append(self.chains[3 * i + 1])
         return found
 
     @cython.cfunc
@@ -243,7 +250,8 @@ class Store(Writes):
         """Have the index on disk frozen, in one step with what a checkpoint says beside it.
 
         (last LSN, keys, bytes written, counters of each segment as in `SegmentState` with 0 for the epoch, chains as
-        in `Checkpoint`, loose positions), or None when memory and log do not agree. Requires: no other thread freezes.
+        in `Checkpoint`, loose positions), or None when memory and log do not agree, or a long key cannot be read.
+        Requires: no other thread freezes.
         """
         frozen: Frozen = Frozen()
         i: uint64_t
@@ -263,6 +271,7 @@ class Store(Writes):
             is_spoiled = self.writer.is_spoiled or self.state & IS_POISONED != 0
             frozen.chain_count = self.versions.pending_count
             frozen.loose_count = self.index.list_loose(frozen.loose, frozen.loose_room)
+            is_spoiled = is_spoiled or frozen.loose_count == ENTRY_ERROR
             is_small = frozen.chain_count > frozen.chain_room or frozen.loose_count > frozen.loose_room
             if not is_spoiled and not is_small:
                 lsn = self.writer.next_lsn - 1
@@ -273,8 +282,9 @@ class Store(Writes):
                     frozen.states[i] = ref[0]
                 for i in range(frozen.chain_count):
                     node = self.versions.pending[i]
-                    frozen.chains[2 * i] = node | ENTRY_VERSIONED
-                    frozen.chains[2 * i + 1] = self.versions.nodes[node].position
+                    frozen.chains[3 * i] = node
+                    frozen.chains[3 * i + 1] = self.versions.nodes[node].position
+                    frozen.chains[3 * i + 2] = self.versions.nodes[node].next
                 self.index.freeze()
             pthread_mutex_unlock(cython.address(self.mutex))
             if is_spoiled:

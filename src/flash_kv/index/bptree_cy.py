@@ -288,19 +288,37 @@ class BPTreeIndex(Index):
 
     def list_loose(self, positions, capacity):
         place: Walk
+        key: Key
         entries: uint64_t[64]
         taken: uint64_t
         i: uint64_t
         count: uint64_t = 0
+        turn: cython.int = 0
+        if capacity < self.long_count:
+            return self.long_count
         memset(cython.address(place), 0, cython.sizeof(Walk))
-        while self.long_count != 0:
-            taken = self.long_keys.walk(cython.address(place), entries, 64)
+        while count < self.long_count:
+            taken = self.long_keys.walk(cython.address(place), entries, min(self.long_count - count, 64))
             if taken == 0:
-                break
+                return ENTRY_ERROR
             for i in range(taken):
-                if count < capacity:
-                    positions[count] = newest_position(self.log, entries[i])
+                positions[count] = newest_position(self.log, entries[i])
                 count += 1
+            key.data = load_key(
+                self.log,
+                entries[taken - 1],
+                cython.address(key.size),
+                cython.address(self.buffers[turn]),
+                cython.address(self.capacities[turn]),
+                cython.address(key),
+            )
+            if key.data == cython.NULL:
+                return ENTRY_ERROR
+            place.key = key.data
+            place.key_size = key.size
+            place.has_key = True
+            place.is_started = True
+            turn ^= 1
         return count
 
     @property

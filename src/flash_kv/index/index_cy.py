@@ -42,7 +42,8 @@ there instead of searching. Between the two the write lock may not have been giv
 `freeze()`
     A checkpoint of the index on disk will hold what is in it now. Write lock held.
 `list_loose(positions, capacity)`
-    How many keys a checkpoint would not find in pages, and the positions of up to `capacity` of them. Write lock held.
+    How many keys a checkpoint would not find in pages, and their positions if there is room for all. ENTRY_ERROR when
+    one of them cannot be read. Write lock held.
 """
 
 import cython

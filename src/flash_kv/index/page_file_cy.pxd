@@ -22,7 +22,7 @@ cdef class PageFile:
     cdef Arena marks                      # a Mark for each block
     cdef uint32_t end                     # blocks below it have room in the file
     cdef uint32_t free_count
-    cdef uint32_t hand
+    cdef uint32_t hand                    # no block below it is free
     cdef uint64_t blocks_read
     cdef uint64_t blocks_written
 
@@ -47,4 +47,5 @@ cdef class PageFile:
     cdef int _allocate(self, int fd, uint64_t offset, uint64_t size) noexcept nogil
     cdef int _write_by_system(self, int fd, const uint8_t* data, uint64_t offset) noexcept
     cdef int _allocate_by_system(self, int fd, uint64_t offset, uint64_t size) noexcept
-    cdef void _cut(self, int fd) noexcept nogil
+    cdef void _cut_tail(self) noexcept nogil
+    cdef void _cut(self, uint32_t blocks) noexcept nogil

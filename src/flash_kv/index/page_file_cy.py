@@ -31,7 +31,7 @@ from cython.cimports.flash_kv.index.page_file_cy import (
 from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
 from cython.cimports.libc.errno import EBADMSG, EFBIG, EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
-from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.libc.string import memchr, memcpy, memset
 from cython.cimports.posix.fcntl import posix_fallocate
 from cython.cimports.posix.unistd import close, ftruncate, pread, pwrite
 
@@ -141,13 +141,13 @@ class PageFile:
         block: uint32_t
         if self.ensure(1) != 0:
             return 0
+        # The lowest, so that the end of the file comes to be free.
         marks = self.marks.data
-        block = self.hand
-        while marks[block] != 0:
-            block += 1
-            if block == self.end:
-                block = META_BLOCKS
-        self.hand = block + 1 if block + 1 < self.end else META_BLOCKS
+        block = cython.cast(
+            uint32_t,
+            cython.cast(Marks, memchr(marks + self.hand, 0, self.end - self.hand)) - marks,
+        )
+        self.hand = block
         marks[block] = (BLOCK_USED | BLOCK_HELD) if is_held else BLOCK_USED
         self.free_count -= 1
         return block
@@ -159,6 +159,7 @@ class PageFile:
         else:
             marks[block] = 0
             self.free_count += 1
+            self.hand = min(self.hand, block)
 
     def drop(self, block):
         marks: Marks = self.marks.data
@@ -194,6 +195,8 @@ class PageFile:
             if marks[block] & BLOCK_GONE:
                 marks[block] = 0
                 self.free_count += 1
+        self.hand = META_BLOCKS
+        self._cut_tail()
 
     def write(self, block, data):
         checksum: uint32_t
@@ -276,21 +279,30 @@ class PageFile:
             elif marks[block] != 0:
                 marks[block] = 0
                 self.free_count += 1
+        self.hand = META_BLOCKS
         if is_held or self.fd < 0:
             return
-        self._cut(self.fd)
+        self._cut(0)
 
-    def _cut(self, fd):
-        # What cannot be cut stays allocated, and is used again.
+    def _cut_tail(self):
+        """Give the free end of the file back to the disk, if it is worth the call."""
+        end: uint32_t = self.end
+        while end > META_BLOCKS and self.marks.data[end - 1] == 0:
+            end -= 1
+        if self.end - end > max(cython.cast(uint32_t, GROWTH_MIN), self.end >> 2):
+            self._cut(end)
+
+    def _cut(self, blocks):
+        """Let the file end here. What cannot be cut stays allocated, and is used again."""
+        end: uint32_t = max(blocks, cython.cast(uint32_t, META_BLOCKS))
         if self.system is not None:
             with cython.gil:
                 try:
-                    self.system.truncate(fd, 0)
+                    self.system.truncate(self.fd, blocks * BLOCK_BYTES)
                 except (OSError, MemoryError):
                     return
-        elif ftruncate(fd, 0) != 0:
+        elif ftruncate(self.fd, cython.cast(uint64_t, blocks) * BLOCK_BYTES) != 0:
             return
-        self.marks.shrink(META_BLOCKS)
-        self.end = META_BLOCKS
-        self.hand = META_BLOCKS
-        self.free_count = 0
+        self.free_count -= self.end - end
+        self.end = end
+        self.marks.used = end

@@ -44,6 +44,8 @@ FRAMES_SPARE = cython.declare(uint32_t, 128)
 TABLE_BYTES = cython.declare(uint64_t, 9)
 # Upserts that are made sure of at a time; a caller that asks for more gets the rest as it goes.
 RESERVE_MAX = cython.declare(uint64_t, 8192)
+# What many upserts are likely to need for new pages; the file grows as they come.
+NEW_PAGES = cython.declare(uint64_t, 64)
 # What one upsert may change besides a leaf and its neighbour: the way up to the root.
 HEIGHT = cython.declare(uint64_t, 8)
 MADV_DONTNEED = cython.declare(cython.int, 4)
@@ -119,7 +121,10 @@ class PageStore:
             return -1
         # Each dirty page may have to be written before anything is free again, and each that is about to be.
         wanted = (
-            self.dirty_count + 2 * min(count, cython.cast(uint64_t, self.pages_end)) + (count >> 2) + HEIGHT
+            self.dirty_count
+            + 2 * min(count, cython.cast(uint64_t, self.pages_end))
+            + min(count >> 2, NEW_PAGES)
+            + HEIGHT
         )
         if self.file.ensure(wanted) == 0:
             return 0
