@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import errno as errno_codes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 StrPath = str | os.PathLike[str]
@@ -332,3 +333,14 @@ def storage_error(error: OSError, *, path: StrPath, operation: str) -> FlashKVEr
     if error.errno in (errno_codes.ENOSPC, errno_codes.EDQUOT):
         return StoreFullError(path, operation)
     return StorageError(error.errno or errno_codes.EIO, path, operation)
+
+
+@contextmanager
+def named_errors(path: StrPath, operation: str) -> Iterator[None]:
+    """An error of the operating system leaves as one of ours, with its place; a caller's own errors as they are."""
+    try:
+        yield
+    except FlashKVError:
+        raise
+    except OSError as error:
+        raise storage_error(error, path=error.filename or path, operation=operation) from error

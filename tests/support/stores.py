@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flash_kv import DB
-from flash_kv.log.names import TEMPORARY_PREFIX
+from flash_kv.log.names import INDEX, TEMPORARY_PREFIX
 
 OFTEN: dict[str, Any] = {
     "segment_bytes_max": 65536,
@@ -52,6 +52,12 @@ def disk_bytes(directory: Path) -> int:
         except FileNotFoundError:
             continue  # removed meanwhile
     return size
+
+
+def index_file_bytes(db: DB) -> int:
+    """What the file of an index on disk takes: its tree, and what its last checkpoints have of it."""
+    path = db.path / INDEX
+    return path.stat().st_blocks * 512 if path.exists() else 0
 
 
 def crash_image(db: DB, target: Path) -> Path:

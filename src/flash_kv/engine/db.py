@@ -11,8 +11,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.index_file import IndexKeeper
+from flash_kv.engine.index_file import INDEX_CLASSES, IndexKeeper, index_damage
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -39,17 +39,15 @@ from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
 from flash_kv.errors import (
     ClosedError,
-    CorruptionError,
     FlashKVError,
     ForkedError,
     PoisonedError,
     ReadOnlyError,
     StoreNotFoundError,
     StrPath,
+    named_errors,
     storage_error,
 )
-from flash_kv.index.btree_cy import BTreeIndex
-from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
@@ -62,8 +60,6 @@ from flash_kv.options import Durability, DurabilitySpec, Options, parse_durabili
 UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
-
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex}
 
 
 class DB(DictMethods):
@@ -106,7 +102,7 @@ class DB(DictMethods):
             with SignalsHeld():
                 self._lock_file = self._lock()
             open_stores.add(self)
-            with _named(self._path, "open"):
+            with named_errors(self._path, "open"):
                 found = self._recover()
             self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
@@ -220,7 +216,7 @@ class DB(DictMethods):
                 try:
                     self._set_state(CLOSED, True)
                     if was_writable:
-                        with _named(self._path, "close"):
+                        with named_errors(self._path, "close"):
                             self._segments.close()
                             self._index_keeper.close()
                 finally:
@@ -228,7 +224,7 @@ class DB(DictMethods):
 
     def _let_go(self) -> None:
         """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
-        with SignalsHeld(), _named(self._path, "close"):
+        with SignalsHeld(), named_errors(self._path, "close"):
             try:
                 with ExitStack() as steps:
                     steps.callback(self._index_keeper.close_files)
@@ -306,17 +302,13 @@ class DB(DictMethods):
 
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
         if number == errno.EBADMSG and path.name == INDEX:
-            return CorruptionError(
-                path,
-                offset,
-                "the index is damaged, the store is not: open it again, and it is built from the log",
-            )
+            return index_damage(path)
         return storage_error(
             OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
         )
 
     def _make_room(self, size: int, is_delete: bool) -> None:
-        with _named(self._path, "make room in"):
+        with named_errors(self._path, "make room in"):
             self._segments.make_room(size, is_delete)
         self._maintenance.wake()
         if len(self._segments.unsealed) > UNSEALED_MAX:
@@ -473,7 +465,7 @@ class DB(DictMethods):
         self._require_writable()
         self._compactor.require_outside("compact()")
         self._maintenance.start()
-        with _named(self._path, "compact"):
+        with named_errors(self._path, "compact"):
             self._segments.rotate()
             self._segments.seal_rotated(is_freeing=True)
         return self._compactor.run_all(progress)
@@ -501,14 +493,3 @@ class DB(DictMethods):
         """The state of the store, in O(segments)."""
         self.check_open()
         return gather(self)
-
-
-@contextmanager
-def _named(path: Path, operation: str) -> Iterator[None]:
-    """An error of the operating system leaves as one of ours, with its place; a caller's own errors as they are."""
-    try:
-        yield
-    except FlashKVError:
-        raise
-    except OSError as error:
-        raise storage_error(error, path=error.filename or path, operation=operation) from error

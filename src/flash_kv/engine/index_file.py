@@ -25,9 +25,12 @@ from typing import TYPE_CHECKING
 
 from flash_kv.engine import recovery
 from flash_kv.engine.part import Part
-from flash_kv.errors import StoreFullError, storage_error
+from flash_kv.errors import CorruptionError, StoreFullError, storage_error
 from flash_kv.index.bptree_cy import BPTreeIndex
+from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.checkpoint import Checkpoint, IndexFile, IndexFileError, SegmentState, encode_list
+from flash_kv.index.hash_cy import HashIndex
+from flash_kv.index.index_cy import Index
 from flash_kv.index.replay_cy import add_loose, replay, set_counters
 from flash_kv.io.system import System
 from flash_kv.log.names import INDEX
@@ -35,6 +38,16 @@ from flash_kv.log.table_cy import SegmentTable
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
+
+
+INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "bptree": BPTreeIndex}
+
+
+def index_damage(path: Path) -> CorruptionError:
+    """What a call raises that needs a page which is damaged."""
+    return CorruptionError(
+        path, 0, "the index is damaged, the store is not: open it again, and it is built from the log"
+    )
 
 
 class IndexKeeper(Part):
@@ -72,21 +85,24 @@ class IndexKeeper(Part):
         options = self.store.options
         if options.index != "bptree":
             return None
-        flags = os.O_RDONLY if options.read_only else os.O_RDWR | os.O_CREAT
         try:
-            fd = self._system.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+            self._open(store_id, os.O_RDONLY if options.read_only else os.O_RDWR)
         except OSError as error:
-            if options.read_only:
+            if options.read_only or isinstance(error, FileNotFoundError):
                 return None
             raise storage_error(error, path=self._path, operation="open") from error
-        self._fds.append(fd)
-        self._file = IndexFile(self._system, fd, store_id)
+        assert self._file is not None
         try:
             size = self._system.file_size(self._path)
             return self._file.read(size) if size else None
         except (IndexFileError, OSError) as error:
             self._fault = str(error)
             return None
+
+    def _open(self, store_id: bytes, flags: int) -> None:
+        fd = self._system.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+        self._fds.append(fd)
+        self._file = IndexFile(self._system, fd, store_id)
 
     def load(self, found: recovery.Recovery) -> tuple[BPTreeIndex, int]:
         """The index, and how many keys it has: the checkpoint's brought to the end of the log, or one made anew."""
@@ -108,7 +124,8 @@ class IndexKeeper(Part):
         return index
 
     def new_nameless(self) -> BPTreeIndex:
-        """An empty index with a file of its own without a name, which has no part in checkpoints."""
+        """An empty index with a file of its own without a name, and no checkpoints from here on."""
+        self._file = None
         index = self._new()
         index.use_file(self._open_nameless(), self.store.options.index_cache_bytes, system=self._hook())
         return index
@@ -176,13 +193,15 @@ class IndexKeeper(Part):
 
     def _begin_anew(self) -> None:
         """An empty index; what its file held is worth nothing from here on, durably."""
-        if self._file is None or self.store.options.read_only:
-            self._file = None
+        if self.store.options.read_only:
             self._index = self.new_nameless()
             return
         for index in self._made:
             index.take_files()
         try:
+            if self._file is None:
+                self._open(self.store._segments.store_id, os.O_RDWR | os.O_CREAT)
+            assert self._file is not None
             if self._system.file_size(self._path):
                 # Durability: no head may be left that leads to blocks which are about to be written to.
                 self._file.invalidate()

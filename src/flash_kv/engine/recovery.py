@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from flash_kv.engine.leftovers import remove_leftovers, require_current_manifest
 from flash_kv.engine.reports import RecoveryReport
+from flash_kv.engine.taking_over import known_segments, misfit
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
 from flash_kv.index.checkpoint import Checkpoint, SegmentState
 from flash_kv.index.index_cy import Index
@@ -34,11 +36,7 @@ from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import INDEX, MANIFEST, hint_name, parse
 from flash_kv.log.records import (
-    ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
-    SegmentHeaderError,
-    check_segment_header,
-    make_segment_header,
 )
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
 from flash_kv.log.segment import Segment, open_segment
@@ -245,7 +243,7 @@ def recover(segments: SegmentSet, base: Checkpoint | None = None) -> Recovery:
         )
     opened = list(segments.open.values())
     found = _read(segments, opened, base)
-    if base is not None and (fault := _misfit(segments, base, found)):
+    if base is not None and (fault := misfit(segments, base, found)):
         found = _read(segments, opened, None)
         found.index_fault = fault
     return found
@@ -257,7 +255,7 @@ def _read(segments: SegmentSet, opened: list[Segment], base: Checkpoint | None) 
     found = Recovery(base=base)
     states = {} if base is None else {state.segment_id: state for state in base.segments}
     sealed = [segment for segment in opened if segment.sealed_bytes is not None]
-    known = _known_segments(segments, sealed, base)
+    known = known_segments(segments, sealed, base)
     found.sealed = in_threads(
         lambda segment: _read_sealed(segments, segment),
         [segment for segment in sealed if segment.segment_id not in known],
@@ -272,44 +270,6 @@ def _read(segments: SegmentSet, opened: list[Segment], base: Checkpoint | None) 
     found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
     keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
     return found
-
-
-def _known_segments(
-    segments: SegmentSet, sealed: list[Segment], base: Checkpoint | None
-) -> dict[int, Segment]:
-    """The sealed segments of which the index has all, by number."""
-    states = {} if base is None else {state.segment_id: state for state in base.segments}
-    known = {}
-    for segment in sealed:
-        state = states.get(segment.segment_id)
-        entry = segments.entries[segment.segment_id]
-        if (
-            base is not None
-            and state is not None
-            and (state.epoch, state.used) == (segment.epoch, segment.sealed_bytes)
-            and entry.max_lsn <= base.lsn
-        ):
-            known[segment.segment_id] = segment
-    return known
-
-
-def _misfit(segments: SegmentSet, base: Checkpoint, found: Recovery) -> str | None:
-    """Why the checkpoint of the index is not one of this log, or of a state that the log does not lead on from.
-
-    It is as long as the log has every segment that the index points into, for then it also has every tombstone since:
-    none is dropped while a segment that it was not compacted with holds a value that it hides.
-    """
-    ends = {one.segment.segment_id: (one.segment.epoch, one.end) for one in found.kept}
-    states = {state.segment_id: state for state in base.segments}
-    needed = {state.segment_id for state in base.segments if state.live_records}
-    needed.update(position >> 32 for position in (*base.chains[1::2], *base.loose))
-    for number in sorted(needed):
-        epoch, end = ends.get(number, (0, 0))
-        if number not in states or epoch != states[number].epoch or end < states[number].used:
-            return f"it points into segment {number}, of which the log has another state"
-    if base.lsn > found.last_lsn or base.next_segment_id > segments.next_segment_id:
-        return "it is younger than the log"
-    return None
 
 
 def do_without_base(segments: SegmentSet, found: Recovery, fault: str) -> None:
@@ -527,61 +487,4 @@ def _sealed_entry(segment: Segment, run: HintRun, before: SegmentState | None) -
         max_lsn=run.max_lsn if before is None else max(before.max_lsn, run.max_lsn),
         records=run.value_records + run.tombstones + _records(before),
         tombstones=run.tombstones + (0 if before is None else before.tombstones),
-    )
-
-
-def require_current_manifest(segments: SegmentSet) -> None:
-    """CorruptionError when there are segments with records that the manifest is too old to know."""
-    for name in segments.system.list_directory(segments.directory):
-        found = parse(name)
-        if found is None or found.kind != "segment" or found.segment_id is None:
-            continue
-        if found.segment_id >= segments.next_segment_id:
-            _require_expendable(segments, segments.directory / name, found.segment_id)
-
-
-def remove_leftovers(segments: SegmentSet) -> None:
-    """Remove what an interrupted operation left: temporaries, and segments and hints no manifest lists."""
-    for name in segments.system.list_directory(segments.directory):
-        found = parse(name)
-        if found is None or found.kind in ("manifest", "lock", "reserve"):
-            continue
-        if found.kind == "index" and segments.options.index == "bptree":
-            continue
-        if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
-            continue
-        segments.system.unlink(segments.directory / name)
-
-
-def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> None:
-    """A segment younger than the manifest may go if compaction made it or nothing was written to it."""
-    fd = segments.system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        head = segments.system.read_at(fd, SEGMENT_HEADER_SIZE + 8, 0)
-    finally:
-        segments.system.close(fd)
-    try:
-        info = check_segment_header(head, store_id=segments.store_id, segment_id=segment_id)
-    except SegmentHeaderError:
-        if not any(head) or _is_begun_header(head, segments.store_id):
-            return
-        raise CorruptionError(
-            path, 0, "the manifest does not list this file and it is no segment of this store; move it away"
-        ) from None
-    if info.origin == ORIGIN_WRITER and any(head[SEGMENT_HEADER_SIZE:]):
-        raise CorruptionError(
-            path,
-            0,
-            "a segment with records is missing from the manifest, which must be an older copy",
-        )
-
-
-def _is_begun_header(head: bytes, store_id: bytes) -> bool:
-    """Is this a header of which a part was written, with nothing behind it? A full disk may leave that."""
-    whole = make_segment_header(store_id=store_id, segment_id=0, epoch=0, origin=ORIGIN_WRITER, created_ns=0)
-    names = range(12), range(16, 32)
-    return (
-        head[:8] == whole[:8]
-        and not any(head[SEGMENT_HEADER_SIZE:])
-        and all(head[place] in (whole[place], 0) for part in names for place in part)
     )

@@ -6,13 +6,13 @@ Each method is one short step under the write lock; which step when is decided i
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY, IS_TROUBLED
+from cython.cimports.flash_kv.engine.freeze_cy import Frozen
 from cython.cimports.flash_kv.engine.versions_cy import VersionChains
 from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, load_relaxed64, store_release64
 from cython.cimports.flash_kv.io.mapping_cy import Mapping
-from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED, KIND_TOMBSTONE
@@ -30,102 +30,6 @@ READ_ONLY = IS_READ_ONLY
 TROUBLED = IS_TROUBLED
 
 Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
-
-
-@cython.cclass
-class Frozen:
-    """Memory for what `Store._freeze` copies, since nothing may be allocated while the write lock is held."""
-
-    refs: cython.pointer(cython.pointer(SegmentRef))
-    states: cython.pointer(SegmentRef)
-    segment_count: uint64_t
-    chains: cython.pointer(uint64_t)
-    chain_count: uint64_t
-    chain_room: uint64_t
-    loose: cython.pointer(uint64_t)
-    loose_count: uint64_t
-    loose_room: uint64_t
-
-    def __dealloc__(self):
-        free(self.refs)
-        free(self.states)
-        free(self.chains)
-        free(self.loose)
-
-    @cython.cfunc
-    def make_room(self, segments: uint64_t, chains: uint64_t, loose: uint64_t) -> cython.int:
-        """Room for so many, and for some more that may come meanwhile. MemoryError."""
-        if self.refs == cython.NULL:
-            self.segment_count = segments
-            self.refs = cython.cast(
-                cython.pointer(cython.pointer(SegmentRef)),
-                calloc(segments + 1, cython.sizeof(cython.pointer(SegmentRef))),
-            )
-            self.states = cython.cast(
-                cython.pointer(SegmentRef), calloc(segments + 1, cython.sizeof(SegmentRef))
-            )
-        if self.chains == cython.NULL or chains > self.chain_room:
-            free(self.chains)
-            self.chain_room = chains + (chains >> 3) + 64
-            self.chains = cython.cast(cython.pointer(uint64_t), calloc(self.chain_room, 24))
-        if self.loose == cython.NULL or loose > self.loose_room:
-            free(self.loose)
-            self.loose_room = loose + (loose >> 3) + 64
-            self.loose = cython.cast(cython.pointer(uint64_t), calloc(self.loose_room, 8))
-        if (
-            self.refs == cython.NULL
-            or self.states == cython.NULL
-            or self.chains == cython.NULL
-            or self.loose == cython.NULL
-        ):
-            raise MemoryError("no memory for a checkpoint of the index")
-        return 0
-
-    @cython.cfunc
-    def counters(self, segment_ids: list) -> list:
-        i: uint64_t
-        ref: cython.pointer(SegmentRef)
-        found: list = []
-        for i in range(self.segment_count):
-            ref = self.states + i
-            found.append(
-                (
-                    segment_ids[i],
-                    0,
-                    ref.used,
-                    ref.live_bytes,
-                    ref.live_records,
-                    ref.value_records,
-                    ref.tombstone_bytes,
-                    ref.tombstones,
-                    ref.min_lsn,
-                    ref.max_lsn,
-                )
-            )
-        return found
-
-    @cython.cfunc
-    def chain_list(self) -> list:
-        """Entry and position of each chain, one after the other. What is behind another node heads none."""
-        i: uint64_t
-        found: list = []
-        behind: set = set()
-        for i in range(self.chain_count):
-            if self.chains[3 * i + 1] != 0:
-                behind.add(self.chains[3 * i + 2])
-        for i in range(self.chain_count):
-            if self.chains[3 * i + 1] != 0 and self.chains[3 * i] not in behind:
-                found.append(self.chains[3 * i] | ENTRY_VERSIONED)
-                found.append(self.chains[3 * i + 1])
-        return found
-
-    @cython.cfunc
-    def loose_list(self) -> list:
-        i: uint64_t
-        found: list = []
-        for i in range(self.loose_count):
-            found.append(self.loose[i])
-        return found
 
 
 @cython.cclass
