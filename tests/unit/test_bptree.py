@@ -6,7 +6,7 @@ import gc
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -170,6 +170,23 @@ def test_a_page_that_cannot_be_read_changes_nothing(filled: tuple[IndexProbe, di
     assert failed > 0
     assert probe.walk() == sorted(entries)
     assert probe.find_many(list(entries)) == list(entries.values())
+
+
+def test_a_walk_past_long_keys_leaves_out_nothing_that_cannot_be_read(
+    filled: tuple[IndexProbe, dict[bytes, int], int],
+) -> None:
+    probe, entries, fd = filled
+    for key in list(entries)[::400]:
+        probe.insert(key + b"-" * 2000)
+    whole = probe.walk()
+    assert whole == sorted(whole)
+    kept = os.pread(fd, os.fstat(fd).st_size, 0)
+    for block in range(2, len(kept) // PAGE, 7):
+        os.pwrite(fd, bytes(PAGE), block * PAGE)
+        with suppress(OSError):
+            assert probe.walk() == whole
+        os.pwrite(fd, kept[block * PAGE :][:PAGE], block * PAGE)
+        assert probe.walk() == whole
 
 
 def test_a_page_that_cannot_be_written_changes_nothing(

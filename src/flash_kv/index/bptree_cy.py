@@ -204,19 +204,25 @@ class BPTreeIndex(Index):
         if self.long_count == 0:
             taken = self._collect(state, cython.NULL, entries, capacity)
             state.is_done = taken == 0 and state.error == 0
+            if taken != 0:
+                # The next call comes to the same page.
+                state.error = 0
         else:
             taken = self._collect_both(state, entries, capacity)
         pthread_mutex_unlock(cython.address(self.mutex))
         return taken
 
     def _collect(self, state, bound, entries, capacity):
-        """From the pages; 0 with `state.error` after a failure."""
+        """From the pages; with `state.error` after a failure, which is behind what was taken."""
         taken: uint64_t = self.tree.collect(state, bound, entries, capacity)
         state.error = 0
         if unlikely(taken == ENTRY_ERROR):
             state.error = self.tree.store.error
             state.bad_position = 0
             return 0
+        if unlikely(self.tree.has_failed):
+            state.error = self.tree.store.error
+            state.bad_position = 0
         return taken
 
     def _collect_both(self, state, entries, capacity):
@@ -238,7 +244,7 @@ class BPTreeIndex(Index):
                     state.bad_position = ahead.bad_position
                     return taken
                 taken += self._collect(cython.address(place), cython.NULL, entries + taken, capacity - taken)
-                state.error = place.error
+                state.error = place.error if taken == 0 else 0
                 state.is_done = taken == 0 and place.error == 0
                 return taken
             bound.data = load_key(
@@ -256,7 +262,8 @@ class BPTreeIndex(Index):
             taken += self._collect(
                 cython.address(place), cython.address(bound), entries + taken, capacity - taken
             )
-            state.error = place.error
+            # Keys up to the bound may be missing then: it must not be passed.
+            state.error = place.error if taken == 0 else 0
             if place.error or taken == capacity:
                 return taken
             entries[taken] = found
@@ -324,7 +331,10 @@ class BPTreeIndex(Index):
     @property
     def is_damaged(self) -> bool:
         """A block of the file did not hold what was written there."""
-        return self.tree.store.is_damaged
+        self._lock()
+        is_damaged: cython.bint = self.tree.store.is_damaged
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return is_damaged
 
     @property
     def frozen(self) -> tuple[int, int, int, int]:

@@ -32,6 +32,8 @@ cdef class PageTree:
     cdef uint64_t put(self, const uint8_t* data, uint32_t size, uint64_t entry) noexcept nogil
     cdef uint64_t take(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef bint swap(self, const uint8_t* data, uint32_t size, uint64_t old, uint64_t new) noexcept nogil
+    # The last `collect` ended where a page failed, which may be behind what it took.
+    cdef bint has_failed
     # As Index.walk, up to `bound`, exclusive, which may be NULL. ~0 when nothing was taken and a page failed.
     cdef uint64_t collect(self, const Walk* state, const Key* bound, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef void empty(self) noexcept nogil

@@ -375,6 +375,7 @@ class PageTree:
         high: uint32_t
         limit: uint32_t
         is_found: cython.bint = False
+        self.has_failed = False
         if self.root == 0:
             return 0
         if state.has_key:
@@ -412,6 +413,7 @@ class PageTree:
                 return taken
             page = self._next_leaf(cython.address(way), state.is_reverse)
             if page == cython.NULL:
-                return ENTRY_ERROR if taken == 0 and self.store.error else taken
+                self.has_failed = self.store.error != 0
+                return ENTRY_ERROR if taken == 0 and self.has_failed else taken
             low = 0
             high = page.count

@@ -40,8 +40,6 @@ PAGES_MAX = cython.declare(uint64_t, TABLES_MAX * TABLE_PAGES - 1)
 FRAMES_MIN = cython.declare(uint64_t, 16)
 # For dirty pages that cannot be written: more than one upsert can need.
 FRAMES_SPARE = cython.declare(uint32_t, 128)
-# `places`, `saved` and the mark of a block.
-TABLE_BYTES = cython.declare(uint64_t, 9)
 # Upserts that are made sure of at a time; a caller that asks for more gets the rest as it goes.
 RESERVE_MAX = cython.declare(uint64_t, 8192)
 # What many upserts are likely to need for new pages; the file grows as they come.
@@ -273,7 +271,11 @@ class PageStore:
 
     def _set_limit(self):
         """Pages and what is known of each share the memory."""
-        tables: uint64_t = self.pages_end * TABLE_BYTES
+        tables: uint64_t = (
+            (cython.cast(uint64_t, self.pages_end) + 2 * TABLE_PAGES) * 8
+            + self.file.end
+            + (self.file.end >> 2)
+        )
         left: uint64_t = self.pool_bytes - min(tables, self.pool_bytes)
         self.frames_limit = cython.cast(
             uint32_t,

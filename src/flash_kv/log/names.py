@@ -4,7 +4,7 @@
     0000000001.hint      its hint file
     MANIFEST             which segments are live
     LOCK                 held by the writer
-    INDEX                pages of an index that do not fit in memory; has no name while it is in use
+    INDEX                pages of the index on disk, and its last checkpoints
     RESERVE              space kept back for deletes and compaction on a full disk
     tmp-<one of these>   not finished yet; a leftover is deleted at the next open
 
