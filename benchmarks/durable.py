@@ -166,7 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--operations", type=int, default=200, help="synced writes per contender and repeat (default 200)")
     add("--repeats", type=int, default=9, help="repeats (default 9)")
-    add("--index", default="btree", choices=["hash", "btree"], help="index of the store (default btree)")
+    add(
+        "--index",
+        default="btree",
+        choices=["hash", "btree", "skiplist"],
+        help="index of the store (default btree)",
+    )
     add("--seed", type=int, default=1, help="seed of the order of the contenders (default 1)")
     add(
         "--directory", type=Path, help="where the files live while it runs (default: the temporary directory)"

@@ -16,6 +16,7 @@ from benchmarks.results import Results
 
 HASH = "flash_kv-hash"
 BTREE = "flash_kv-btree"
+SKIPLIST = "flash_kv-skiplist"
 BOTH = (HASH, BTREE)
 FLOOR = "dict"
 
@@ -26,14 +27,15 @@ US_MAX = {
     "put_many": (0.25, BOTH),
     "batch": (0.25, BOTH),
     "get_hot": (0.15, BOTH),
-    "scan": (0.15, (BTREE,)),
+    "scan": (0.15, (BTREE, SKIPLIST)),
 }
 DICT_RATIO_MAX = {"get": {HASH: 1.3, BTREE: 1.8}}
+BTREE_RATIO_MAX = {"put": 2.0, "get": 2.0}
 PEER_RATIO_MIN = {"put": 5.0, "overwrite": 5.0, "delete": 5.0, "get": 2.0, "get_hot": 5.0}
 GET_MANY_GAIN_MIN = 2.0
 COMPACTION_MB_S_MIN = 400.0
 PUT_P999_US_MAX = 20.0
-INDEX_BYTES_MAX = {HASH: 24.0, BTREE: 40.0}
+INDEX_BYTES_MAX = {HASH: 24.0, BTREE: 40.0, SKIPLIST: 40.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ def judge(results: Results) -> list[Verdict]:
     verdicts = [
         *_absolute(results),
         *_against_dict(results),
+        *_against_btree(results),
         *_against_peers(results),
         *_many_at_once(results),
         *_compaction(results),
@@ -109,6 +112,20 @@ def _against_dict(results: Results) -> Iterator[Verdict]:
                     measured=f"{ratio(times)} ({number(figure.median)} / {number(floor.median)} us)",
                     shortfall=_at_most(limit, times),
                 )
+
+
+def _against_btree(results: Results) -> Iterator[Verdict]:
+    for workload, limit in BTREE_RATIO_MAX.items():
+        btree, skiplist = results.us(workload, BTREE), results.us(workload, SKIPLIST)
+        if btree is not None and skiplist is not None and btree.median > 0:
+            times = skiplist.median / btree.median
+            yield Verdict(
+                workload=workload,
+                store=SKIPLIST,
+                goal=f"at most {limit:g}x btree",
+                measured=f"{ratio(times)} ({number(skiplist.median)} / {number(btree.median)} us)",
+                shortfall=_at_most(limit, times),
+            )
 
 
 def _against_peers(results: Results) -> Iterator[Verdict]:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.dataset import Dataset
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables = [table_of(cases, measure) for measure in MEASURES]
     print("\n\n".join(["\n".join(facts), *(table.plain() for table in tables)]))
     if args.json is not None:
-        document = {"machine": machine, "cases": [asdict(case) for case in cases]}
+        document = {"machine": machine, "cases": [vars(case) for case in cases]}
         args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if args.markdown is not None:
         parts = ["\n".join(f"- {fact}" for fact in facts), *(table.markdown() for table in tables)]

@@ -1,7 +1,7 @@
 """A whole store with changed files: opened for reading and for writing, read, verified, repaired.
 
-Input: the kind of store; flags (1 hash index, 2 io="file", 4 checksums put right); then changes: file, what is done,
-offset (2 bytes), size, and for some as many bytes.
+Input: the kind of store; flags (1 hash index, 8 skip list, 2 io="file", 4 checksums put right); then changes: file,
+what is done, offset (2 bytes), size, and for some as many bytes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _examine(specimen: Specimen, files: Files, flags: int) -> None:
         shutil.rmtree(left, ignore_errors=True)
     write_image(dict(files), path)
     options = {
-        "index": "hash" if flags & 1 else "btree",
+        "index": "hash" if flags & 1 else "skiplist" if flags & 8 else "btree",
         "io": "file" if flags & 2 else "mmap",
         "segment_bytes_max": 64 * 1024,
         "reserve_bytes": 0,

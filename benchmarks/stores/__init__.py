@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.stores.base import BenchmarkError, Handle, Store
 from benchmarks.stores.dict_floor import DICT
-from benchmarks.stores.flash_kv import FLASH_KV_BTREE, FLASH_KV_HASH
+from benchmarks.stores.flash_kv import FLASH_KV_BTREE, FLASH_KV_HASH, FLASH_KV_SKIPLIST
 from benchmarks.stores.lmdb import LMDB, LMDB_PWRITE
 from benchmarks.stores.plyvel import PLYVEL
 from benchmarks.stores.rocksdict import ROCKSDICT
@@ -12,7 +12,17 @@ from benchmarks.stores.semidbm import SEMIDBM
 
 STORES: dict[str, Store] = {
     store.name: store
-    for store in (FLASH_KV_HASH, FLASH_KV_BTREE, LMDB, LMDB_PWRITE, SEMIDBM, PLYVEL, ROCKSDICT, DICT)
+    for store in (
+        FLASH_KV_HASH,
+        FLASH_KV_BTREE,
+        FLASH_KV_SKIPLIST,
+        LMDB,
+        LMDB_PWRITE,
+        SEMIDBM,
+        PLYVEL,
+        ROCKSDICT,
+        DICT,
+    )
 }
 # lmdb-pwrite is the slower of LMDB's two kill-safe settings on every write; it runs only when it is named.
 DEFAULT_STORES = [name for name in STORES if name != LMDB_PWRITE.name]

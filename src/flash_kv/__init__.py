@@ -13,9 +13,13 @@ from flash_kv import _compiled
 
 _compiled.require_compiled()
 
+from flash_kv import codecs as codecs
+from flash_kv.codecs.codec import Codec, KeyCodec
+from flash_kv.codecs.opening import open_store as open
+from flash_kv.codecs.typed_batch import TypedBatch
+from flash_kv.codecs.typed_db import TypedDB, TypedSnapshot
 from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.db import DB
-from flash_kv.engine.opening import open_store as open
 from flash_kv.engine.repair import repair
 from flash_kv.engine.reports import (
     BackupReport,
@@ -33,10 +37,15 @@ from flash_kv.engine.verify import verify
 from flash_kv.errors import (
     BatchStateError,
     ClosedError,
+    CodecMismatchError,
+    CodecUnavailableError,
     CorruptionError,
+    DecodeError,
+    EncodeError,
     FlashKVError,
     ForkedError,
     FormatVersionError,
+    KeyOrderError,
     KeySizeError,
     KeyTypeError,
     LockedError,
@@ -60,13 +69,20 @@ __all__ = [
     "BackupReport",
     "BatchStateError",
     "ClosedError",
+    "Codec",
+    "CodecMismatchError",
+    "CodecUnavailableError",
     "CompactionProgress",
     "CompactionReport",
     "CorruptionError",
     "Damage",
+    "DecodeError",
+    "EncodeError",
     "FlashKVError",
     "ForkedError",
     "FormatVersionError",
+    "KeyCodec",
+    "KeyOrderError",
     "KeySizeError",
     "KeyTypeError",
     "LockedError",
@@ -83,6 +99,9 @@ __all__ = [
     "StorageError",
     "StoreFullError",
     "StoreNotFoundError",
+    "TypedBatch",
+    "TypedDB",
+    "TypedSnapshot",
     "UnorderedIndexError",
     "ValueSizeError",
     "ValueTypeError",

@@ -8,12 +8,17 @@
     +-- NotAStoreError (ValueError)          a directory that holds something else
     +-- FormatVersionError (ValueError)      written by a version with another format
     +-- LockedError (BlockingIOError)        another process has the store open
+    +-- CodecMismatchError (ValueError)      opened with other codecs than it was written with
+    +-- CodecUnavailableError (ImportError)  the library of a codec is not installed
     |
     |   calling a method
     +-- KeyTypeError (TypeError)
     +-- KeySizeError (ValueError)
+    +-- KeyOrderError (ValueError)           sorted=True, and a key below the one before it
     +-- ValueTypeError (TypeError)
     +-- ValueSizeError (ValueError)
+    +-- EncodeError (TypeError)              a key or value that the store's codec cannot encode
+    +-- DecodeError (ValueError)             bytes that the store's codec cannot decode
     +-- ReadOnlyError (PermissionError)      a write on a read-only handle
     +-- UnorderedIndexError (TypeError)      an ordered scan on an index without order
     +-- BatchStateError (RuntimeError)       a write batch used after its end
@@ -149,6 +154,42 @@ class LockedError(FlashKVError, BlockingIOError):
         super().__init__(message, errno_codes.EWOULDBLOCK, message, self.path)
 
 
+class CodecMismatchError(FlashKVError, ValueError):
+    """`path` was written with the codecs `stored` and opened with `wanted`; each names that of values, that of keys."""
+
+    _parameters = ("path", "stored", "wanted")
+
+    def __init__(self, path: StrPath, stored: Sequence[str], wanted: Sequence[str]) -> None:
+        self.path = os.fspath(path)
+        self.stored = tuple(stored)
+        self.wanted = tuple(wanted)
+        super().__init__(
+            f"{self.path} holds {_coded(self.stored)}, it was opened for {_coded(self.wanted)}: open it with the "
+            "codecs it has; to change them, open it without any, read its bytes, and put what they stand for into a "
+            "new store"
+        )
+
+
+def _coded(names: tuple[str, ...]) -> str:
+    value, key = names
+    return f"{value!r} values under {key!r} keys"
+
+
+class CodecUnavailableError(FlashKVError, ImportError):
+    """Codec `codec` needs a library that cannot be imported; `extra` installs it."""
+
+    _parameters = ("codec", "extra", "reason")
+
+    def __init__(self, codec: str, extra: str, reason: str) -> None:
+        self.codec = codec
+        self.extra = extra
+        self.reason = reason
+        super().__init__(
+            f"codec {codec!r} needs a library that cannot be imported ({reason}): "
+            f"pip install 'flash-kv[{extra}]'"
+        )
+
+
 # Calling a method
 
 
@@ -173,6 +214,23 @@ class KeySizeError(FlashKVError, ValueError):
         super().__init__(f"a key must have 1 to {limit} bytes, this one has {size}")
 
 
+class KeyOrderError(FlashKVError, ValueError):
+    """`put_many(..., sorted=True)` met a key below the one before it: pair `number`, counted from 0."""
+
+    _parameters = ("number", "key")
+
+    def __init__(self, number: int, key: bytes) -> None:
+        self.number = number
+        self.key = key
+        super().__init__(
+            f"pair {number}, key {_shortened(key)}, is below the one before it: sort by key, or leave out sorted=True"
+        )
+
+
+def _shortened(key: bytes) -> str:
+    return repr(key) if len(key) <= 64 else f"{key[:64]!r}... of {len(key)} bytes"
+
+
 class ValueTypeError(FlashKVError, TypeError):
     """A value that is neither bytes-like nor str."""
 
@@ -193,6 +251,42 @@ class ValueSizeError(FlashKVError, ValueError):
         self.limit = limit
         super().__init__(
             f"a value must have at most {limit} bytes, this one has {size}: split it over several keys"
+        )
+
+
+class EncodeError(FlashKVError, TypeError):
+    """A `what` ("key" or "value") that `codec` cannot encode, because of `reason`; nothing was stored."""
+
+    _parameters = ("what", "codec", "type_name", "reason")
+
+    def __init__(self, what: str, codec: str, type_name: str, reason: str) -> None:
+        self.what = what
+        self.codec = codec
+        self.type_name = type_name
+        self.reason = reason
+        super().__init__(
+            f"this {what} ({type_name}) cannot be encoded by codec {codec!r}: {reason}; "
+            "change it, or choose another codec for a new store"
+        )
+
+
+class DecodeError(FlashKVError, ValueError):
+    """The `what` ("key" or "value") stored under the bytes `key` is none of `codec`'s, because of `reason`."""
+
+    _parameters = ("what", "key", "codec", "reason")
+
+    def __init__(self, what: str, key: bytes | None, codec: str, reason: str) -> None:
+        self.what = what
+        self.key = key
+        self.codec = codec
+        self.reason = reason
+        if key is None:
+            subject = f"this {what}"
+        else:
+            shown = repr(key if len(key) <= 64 else key[:64]) + ("" if len(key) <= 64 else "...")
+            subject = f"key {shown}" if what == "key" else f"the value of key {shown}"
+        super().__init__(
+            f"{subject} cannot be decoded by codec {codec!r}: {reason}; its bytes are sound: read them by `raw`"
         )
 
 
@@ -336,7 +430,7 @@ def storage_error(error: OSError, *, path: StrPath, operation: str) -> FlashKVEr
 
 
 @contextmanager
-def named_errors(path: StrPath, operation: str) -> Iterator[None]:
+def naming_place(path: StrPath, operation: str) -> Iterator[None]:
     """An error of the operating system leaves as one of ours, with its place; a caller's own errors as they are."""
     try:
         yield

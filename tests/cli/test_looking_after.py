@@ -160,6 +160,17 @@ def test_verify_of_nothing_names_the_path(run) -> None:
     assert (outcome.code, outcome.stderr) == (3, "error: no store at absent: check the path\n")
 
 
+def test_codecs_are_shown_and_told_to_a_repair_without_a_manifest(run, tmp_path: Path) -> None:
+    with flash_kv.open(tmp_path / "typed", codec="json", key_codec="str") as db:
+        db["a"] = [1]
+    assert "json values under str keys" in run("stats", "typed").text
+    (tmp_path / "typed" / "MANIFEST").unlink()
+    assert run("repair", "typed", "bad", "--codecs", "JSON", "str").code == 2
+    run("repair", "typed", "whole", "--codecs", "json", "str")
+    with flash_kv.open(tmp_path / "whole", codec="json", key_codec="str") as db:
+        assert db["a"] == [1]
+
+
 def test_repair_salvages_what_is_whole(run, half_dead, store: Path, tmp_path: Path, contents) -> None:
     found = contents()
     damage(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import random
@@ -196,7 +197,9 @@ def test_stores_of_many_threads_do_not_meet(tmp_path: Path, index: str, io: str)
     call_together(*(lambda number=number: live(number) for number in range(5)))
 
 
-@pytest.mark.parametrize(("index", "io"), [("btree", "file"), ("hash", "file"), ("btree", "mmap")])
+@pytest.mark.parametrize(
+    ("index", "io"), [("btree", "file"), ("hash", "file"), ("btree", "mmap"), ("skiplist", "mmap")]
+)
 def test_many_reads_at_once_beside_compaction_find_every_key(open_db: OpenDB, rng: random.Random) -> None:
     db = open_db(**SMALL, compaction="off")
     content = {b"%04d" % number: b"%04d" % number * 30 for number in range(600)}
@@ -216,6 +219,42 @@ def test_many_reads_at_once_beside_compaction_find_every_key(open_db: OpenDB, rn
 
     with switching_often():
         repeat_together(1.5, overwrite_and_compact, read, read, at_least=2)
+
+
+def test_many_reads_at_once_find_every_key_when_the_collector_compacts_in_the_middle(open_db: OpenDB) -> None:
+    # What stands in for another thread's compaction: any list or tuple that is made may set off the collector.
+    db = open_db(**SMALL, compaction="off")
+    content = {b"%04d" % number: b"%04d" % number * 30 for number in range(3000)}
+    db.put_many(content)
+    names = list(content)
+    compacted: list[int] = []
+
+    def overwrite_and_compact(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and threading.current_thread() is threading.main_thread():
+            gc.callbacks.remove(overwrite_and_compact)
+            for name in names[len(compacted) % 3 :: 3]:
+                db.put(name, content[name])
+            compacted.append(db.compact().segments_compacted)
+            gc.callbacks.append(overwrite_and_compact)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(overwrite_and_compact)
+    # Lists that were freed would be taken again, which sets nothing off.
+    kept: list[list[object]] = [[] for _ in range(200)]
+    found = []
+    try:
+        for threshold in (1, 2, 3, 4, 5):
+            # Which of the objects made on the way sets it off depends on what was made before.
+            gc.set_threshold(threshold, 1, 1)
+            for _ in range(threshold):
+                found.append(db.get_many(names))
+                kept.append([])
+        assert [db.get(memoryview(name)) for name in names[:20]] == [content[name] for name in names[:20]]
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(overwrite_and_compact)
+    assert all(values == list(content.values()) for values in found)
+    assert any(compacted), compacted
 
 
 @pytest.mark.parametrize("io", ["file"])

@@ -93,6 +93,7 @@ def test_every_state_that_a_power_cut_may_leave_of_a_short_history(
     def look(moment: str) -> None:
         nonlocal states
         chooser = EveryChooser()
+        system.disk.note()
         for image in islice(
             iter(lambda: chooser.has_next() and system.disk.choose(chooser), False), COMBINATIONS_MAX
         ):

@@ -27,6 +27,7 @@ from support.stores import crash_image
 # The index never sees a fault of the system, so each io kind is tried with one index.
 KINDS = {
     "mmap-btree": Settings(io="mmap", index="btree"),
+    "mmap-skiplist": Settings(io="mmap", index="skiplist"),
     "file-hash": Settings(io="file", index="hash"),
     "always": Settings(io="file", index="btree", durability="always"),
 }
@@ -98,7 +99,7 @@ def reopened_copy(db: DB, tmp_path: Path) -> dict[bytes, bytes]:
 SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compaction": "off", "io": "file"}
 
 
-@pytest.mark.parametrize("index", ["btree", "hash"])
+@pytest.mark.parametrize("index", ["btree", "hash", "skiplist"])
 def test_a_refused_write_leaves_nothing_behind_which_later_segments_are_not_believed(
     tmp_path: Path, index: Any
 ) -> None:
@@ -169,7 +170,7 @@ def test_a_batch_that_memory_ends_for_is_refused_whole(tmp_path: Path, index: An
     pytest.fail("memory never ended in the middle of the index")
 
 
-@pytest.mark.parametrize("index", ["btree", "hash", "bptree"])
+@pytest.mark.parametrize("index", ["btree", "hash", "skiplist", "bptree"])
 def test_a_write_beside_a_snapshot_is_indexed_or_refused(tmp_path: Path, index: Any) -> None:
     with flash_kv.open(tmp_path / "db", index=index, **SMALL) as db:
         state = {b"key": b"0"}

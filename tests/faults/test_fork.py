@@ -19,6 +19,8 @@ USES: dict[str, Callable[[DB, Snapshot, WriteBatch], object]] = {
     "item": lambda db, snapshot, batch: db["a"],
     "contains": lambda db, snapshot, batch: "a" in db,
     "len": lambda db, snapshot, batch: len(db),
+    "contains_many": lambda db, snapshot, batch: db.contains_many(["a"]),
+    "sorted load": lambda db, snapshot, batch: db.put_many([("a", "child")], sorted=True),
     "get_many": lambda db, snapshot, batch: db.get_many(["a", "b"]),
     "put": lambda db, snapshot, batch: db.put("a", "child"),
     "delete": lambda db, snapshot, batch: db.delete("a"),

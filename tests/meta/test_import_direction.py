@@ -1,4 +1,4 @@
-"""Imports point one way: errors, options -> io -> log -> index -> engine -> types, torture -> server, cli and the rest.
+"""Imports point one way, from the errors up to the command line: LAYERS has the order.
 
 Each part of the package may import itself and what stands before it. The package's own namespace
 (`import flash_kv`) stands between types and the last group, which uses it as any program does. Imports inside
@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log",),
     ("index",),
     ("engine",),
+    ("codecs",),
     ("types", "torture"),
     (SURFACE,),
     ("server", "cli", "integrations"),

@@ -8,6 +8,7 @@ import sys
 import venv
 from pathlib import Path
 
+import numpy
 import pytest
 
 from flash_kv import _compiled
@@ -18,7 +19,9 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 RIGHT = """
 from collections.abc import MutableMapping, Mapping
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
+
+import numpy
 
 import flash_kv
 
@@ -44,6 +47,12 @@ with flash_kv.open(Path("db"), index="hash", durability=("interval", 0.5), segme
     db.put_many((f"{n}", b"") for n in range(3))
     db.update({b"a": b"1"}, b="2")
     assert_type(db.get_many(["a", b"b"]), list[bytes | None])
+    db.put_many(["a", b"b"], ["1", bytearray(b"2")], sorted=True)
+    db.put_many(numpy.zeros(3, "V8"), numpy.zeros((3, 4)))
+    assert_type(db.contains_many(["a", b"b"]), list[bool])
+    assert_type(db.view("a"), memoryview | None)
+    assert_type(db.view("a", b"", recheck=True), memoryview | bytes)
+    assert_type(dict(db.items(view=True, start="a")), dict[bytes, memoryview])
     assert_type(db.delete_many(["a"]), int)
     assert_type(db.delete_range(prefix="user/"), int)
 
@@ -62,6 +71,8 @@ with flash_kv.open(Path("db"), index="hash", durability=("interval", 0.5), segme
     with db.snapshot() as snapshot:
         read_only: Mapping[bytes, bytes] = snapshot
         assert_type(snapshot["key"], bytes)
+        assert_type(snapshot.view("key"), memoryview | None)
+        assert_type(list(snapshot.values(view=True)), list[memoryview])
         assert_type(snapshot.get("key", None), bytes | None)
         assert_type(snapshot.sequence, int)
 
@@ -76,6 +87,47 @@ with flash_kv.open(Path("db"), index="hash", durability=("interval", 0.5), segme
     assert_type(db.verify().damages, tuple[flash_kv.Damage, ...])
     assert_type(db.path, Path)
     assert_type(db.options, flash_kv.Options)
+
+with flash_kv.open("db", codec="str", key_codec="tuple", index="btree", create=True) as texts:
+    assert_type(texts, flash_kv.TypedDB[tuple[Any, ...], str])
+    as_typed_mapping: MutableMapping[tuple[Any, ...], str] = texts
+    texts["user", 42] = "text"
+    assert_type(texts["user", 42], str)
+    assert_type(texts.get(("user", 42)), str | None)
+    assert_type(texts.get(("user", 42), 0), str | int)
+    assert_type(texts.pop(("user",), None), str | None)
+    assert_type(texts.popitem(), tuple[tuple[Any, ...], str])
+    assert_type(texts.get_many([("user",)]), list[str | None])
+    assert_type(texts.compact().bytes_reclaimed, int)
+    assert_type(texts.raw, flash_kv.DB)
+    for parts, text in texts.items(prefix=("user",), reverse=True):
+        assert_type(parts, tuple[Any, ...])
+        assert_type(text, str)
+    with texts.batch() as typed_batch, texts.snapshot() as typed_snapshot:
+        assert_type(typed_batch, flash_kv.TypedBatch[tuple[Any, ...], str])
+        typed_batch["user",] = "text"
+        assert_type(typed_snapshot["user",], str)
+
+assert_type(flash_kv.open("db", codec="str"), flash_kv.TypedDB[bytes, str])
+assert_type(flash_kv.open("db", codec="json", key_codec="str"), flash_kv.TypedDB[str, Any])
+assert_type(flash_kv.open("db", codec="json+zstd", key_codec="int"), flash_kv.TypedDB[int, Any])
+assert_type(flash_kv.open("db", key_codec="int"), flash_kv.TypedDB[int, bytes])
+assert_type(flash_kv.open("db", codec="raw"), flash_kv.TypedDB[bytes, bytes])
+
+
+class Celsius(flash_kv.Codec[float]):
+    name = "celsius"
+
+    def encode(self, value: float) -> bytes:
+        return f"{value}".encode()
+
+    def decode(self, data: bytes) -> float:
+        return float(data)
+
+
+assert_type(flash_kv.open("db", codec=Celsius(), key_codec="str"), flash_kv.TypedDB[str, float])
+own_keys = flash_kv.open("db", codec=Celsius(), key_codec=flash_kv.codecs.IntKeys())
+assert_type(own_keys, flash_kv.TypedDB[int, float])
 
 assert_type(flash_kv.verify("db"), flash_kv.VerifyReport)
 assert_type(flash_kv.repair("db", "new"), flash_kv.RepairReport)
@@ -92,9 +144,9 @@ except flash_kv.LockedError as error:
 WRONG = """
 import flash_kv
 
-db = flash_kv.open("db", index="tree")  # wrong
+flash_kv.open("db", index="tree")  # wrong
 flash_kv.open("db", durability="sometimes")  # wrong
-flash_kv.open("db", io="mmap", durability=("bytes", 4096))
+db = flash_kv.open("db", io="mmap", durability=("bytes", 4096))
 db.put(1, b"value")  # wrong
 db.put(b"key", 1.5)  # wrong
 db["key"] = None  # wrong
@@ -109,6 +161,29 @@ flash_kv.Options(segment_bytes=1)  # wrong
 db.stats().keys = 1  # wrong
 db.compact(progress=3)  # wrong
 flash_kv.StorageFullError  # wrong
+
+texts = flash_kv.open("db", codec="str", key_codec="tuple")
+texts["user"] = "text"  # wrong
+texts["user",] = b"bytes"  # wrong
+texts["user",] = "text"
+size: int = texts["user", 1]  # wrong
+texts.items(prefix="user")  # wrong
+texts.batch()["user",] = 1  # wrong
+texts.snapshot()["user",] = "text"  # wrong
+texts.compact(progress=3)  # wrong
+flash_kv.open("db", codec=3)  # wrong
+flash_kv.open("db", key_codec="floats")  # wrong
+flash_kv.codecs.Pickle(key="text")  # wrong
+
+
+class Half(flash_kv.Codec[int]):
+    name = "half"
+
+    def encode(self, value: int) -> bytes:
+        return b"%d" % value
+
+
+Half()  # wrong
 """
 
 
@@ -118,6 +193,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, symlinks=True, with_pip=False)
     (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "numpy").symlink_to(Path(numpy.__file__).parent)
     (site_packages / "flash_kv.pth").write_text(f"{PACKAGE.parent}\n")
     return environment / "bin" / "python"
 

@@ -63,7 +63,7 @@ def options(seed: int, **others: Any) -> Options:
     """Those of the store that is cut. Half of the stores wait for a sync with each commit."""
     rng = random.Random(f"{seed}/options")
     chosen: dict[str, Any] = {
-        "index": rng.choice(("hash", "btree")),
+        "index": rng.choice(("hash", "btree", "skiplist")),
         "io": rng.choice(("mmap", "file")),
         "durability": rng.choice(("always", "always", "process", ("bytes", 20_000))),
         "segment_bytes_max": SEGMENT_BYTES,
@@ -149,7 +149,10 @@ def judge(path: Path, seed: int, journal: Journal, floor: int) -> tuple[State, V
     """
     rng = random.Random(f"{seed}/{path}/judge")
     reading = options(
-        seed, index=rng.choice(("hash", "btree")), io=rng.choice(("mmap", "file")), compaction="off"
+        seed,
+        index=rng.choice(("hash", "btree", "skiplist")),
+        io=rng.choice(("mmap", "file")),
+        compaction="off",
     )
     path.mkdir(exist_ok=True)
     with DB(path, reading) as db:

@@ -363,7 +363,7 @@ def test_a_damaged_newest_head_never_brings_the_one_before_back(
 # -- failures
 
 
-@pytest.mark.parametrize("operation", ["write_at", "sync_data", "allocate"])
+@pytest.mark.parametrize("operation", ["write_at", "allocate"])
 def test_a_checkpoint_that_fails_leaves_the_one_before(
     tmp_path: Path, io: str, rng: random.Random, open_db: Open, operation: str
 ) -> None:
@@ -392,6 +392,69 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(
             assert db.stats().recovery.index_fault is None
             assert db.verify().is_ok
             assert {**expected, b"between": b""} == {**dict(db.items()), b"between": b""}
+
+
+@pytest.mark.parametrize("errno", [5, 28])
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("how", ["checkpoint", "compaction", "close"])
+def test_a_sync_of_the_index_that_fails_poisons(
+    tmp_path: Path, rng: random.Random, open_db: Open, errno: int, nth: int, how: str
+) -> None:
+    system = FaultySystem()
+    options = Options(index="bptree", index_checkpoint_bytes=1 << 30, **SMALL)  # type: ignore[arg-type]
+    db = DB(tmp_path / "db", options, system)
+    _fill_more(db, rng, 500)
+    assert db._index_keeper.checkpoint()
+    expected = _fill_more(db, rng, 500)
+    for key in sorted(expected)[::2]:
+        del db[key], expected[key]
+    system.add(Fault("sync_data", nth=nth, errno=errno, path_contains="INDEX"))
+    with pytest.raises(flash_kv.PoisonedError):
+        {"checkpoint": db._index_keeper.checkpoint, "compaction": db.compact, "close": db.close}[how]()
+    if how != "close":
+        # No sync fails any more, and none is made.
+        before = db._index_keeper.count
+        with pytest.raises(flash_kv.PoisonedError):
+            db[b"more"] = b""
+        assert not db._index_keeper.checkpoint()
+        assert dict(db.items()) == expected
+        db.close()
+        assert db._index_keeper.count == before
+    with open_db(**SMALL) as left:
+        assert left.stats().recovery.index_fault is None
+        _check(left, expected)
+        _pages_are_sound(left)
+
+
+def test_parts_of_an_older_checkpoint_are_noticed(open_db: Open, rng: random.Random, tmp_path: Path) -> None:
+    olds = []
+    path = tmp_path / "db" / "INDEX"
+    with open_db(**SMALL) as db:
+        for _ in range(4):
+            for number in range(1000):
+                db[b"%06d" % number] = b"%d" % rng.randrange(100)
+            assert db._index_keeper.checkpoint()
+            olds.append(path.read_bytes())
+        expected = {b"%06d" % number: b"new" for number in range(1000)}
+        db.update(expected)
+    whole = path.read_bytes()
+    stale = failed = 0
+    for old in olds:
+        for start in range(2 * BLOCK, len(whole), BLOCK):
+            block = old[start : start + BLOCK]
+            if not any(block) or block == whole[start : start + BLOCK]:
+                continue
+            overwrite(path, start, block)
+            stale += 1
+            with open_db(**SMALL, read_only=True) as db:
+                fault = db.stats().recovery.index_fault
+            failed += _open_damaged(open_db, expected, True) or fault is not None
+            overwrite(path, start, whole[start : start + BLOCK])
+    assert stale > 20
+    assert failed > stale / 4
+    with open_db(**SMALL) as db:
+        assert db.stats().recovery.index_fault is None
+        _check(db, expected)
 
 
 def test_a_compaction_without_room_for_a_checkpoint_does_without_one(

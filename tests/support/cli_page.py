@@ -21,9 +21,9 @@ STORE_OPTIONS = "Store options (see flash_kv.Options):"
 
 def help_of(name: str) -> tuple[str, str]:
     """The help of a command, and its section of store options apart from it, which may be empty."""
-    with click.Context(
-        program, info_name="flash-kv", terminal_width=WIDTH, max_content_width=WIDTH
-    ) as parent:
+    # As a user has it, `-h` included: click keeps the help option of a command from the first context that asks.
+    settings = {**program.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(program, info_name="flash-kv", **settings) as parent:
         command = program.get_command(parent, name)
         assert command is not None
         with click.Context(command, info_name=name, parent=parent) as context:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from flash_kv.log.records import (
+    FLAG_ALIGNED,
     HEADER_SIZE,
     KIND_TOMBSTONE,
     KIND_VALUE,
+    PAD_SHIFT,
     SEGMENT_HEADER_SIZE,
     Record,
     encode_batch,
@@ -49,6 +51,17 @@ class SegmentBuilder:
     def put(self, key: bytes, value: bytes, *, lsn: int | None = None, sync_distance: int = 0) -> int:
         """Append a value record; its offset."""
         return self._append(KIND_VALUE, key, value, lsn, sync_distance)
+
+    def put_aligned(self, key: bytes, value: bytes) -> int:
+        """Append a value record whose value begins at a multiple of 64; its offset."""
+        offset = self.end
+        pad = -(offset + HEADER_SIZE + len(key)) % 64
+        flags = FLAG_ALIGNED | pad << PAD_SHIFT
+        self._content += encode_record(self.seed, offset, KIND_VALUE, flags, key, value, self.next_lsn)
+        place = offset + HEADER_SIZE + len(key) + pad
+        self.expected.append(Record(offset, KIND_VALUE, self.next_lsn, key, place, len(value), True))
+        self.next_lsn += 1
+        return offset
 
     def delete(self, key: bytes, *, lsn: int | None = None, sync_distance: int = 0) -> int:
         """Append a tombstone; its offset."""

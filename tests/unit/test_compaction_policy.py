@@ -20,7 +20,9 @@ WATCHFUL: dict[str, Any] = {
     "compaction_dead_bytes": 0,
     "compaction_segment_bytes_min": 0,
 }
-pytestmark = pytest.mark.parametrize(("index", "io"), [("btree", "mmap"), ("hash", "file")])
+pytestmark = pytest.mark.parametrize(
+    ("index", "io"), [("btree", "mmap"), ("hash", "file"), ("skiplist", "mmap")]
+)
 
 
 def fill(db: DB, count: int = 1500, size: int = 200) -> list[bytes]:

@@ -26,6 +26,7 @@ def system(tmp_path: Path) -> Iterator[CrashSystem]:
 def every_image(system: CrashSystem) -> list[Image]:
     chooser = EveryChooser()
     images = []
+    system.disk.note()
     while chooser.has_next():
         images.append(system.disk.choose(chooser))
     return images
@@ -141,6 +142,7 @@ def test_a_file_with_two_names_has_one_content(system: CrashSystem) -> None:
 
 def test_the_death_of_the_process_leaves_everything(system: CrashSystem) -> None:
     write(system, "a", b"x")
+    system.disk.note()
     assert system.disk.present() == {"a": b"x"}
 
 

@@ -54,6 +54,24 @@ def with_field(hint: bytes, offset: int, value: int) -> bytes:
     return hint[:offset] + struct.pack("<Q", value) + hint[offset + 8 :]
 
 
+def test_a_hint_knows_what_stands_between_key_and_value() -> None:
+    built = SegmentBuilder()
+    built.put_aligned(b"k", b"v" * 100)
+    built.put(b"l", b"v")
+    hint = hint_of(built)
+    assert list(load(built, hint).items()) == newest(built)
+    place = HEADER_BYTES + 21
+    assert hint[place] == -(64 + 24 + 1) % 64
+    for pad in (64, 255):
+        with pytest.raises(HintError, match="impossible padding"):
+            load(built, signed(hint[:place] + bytes([pad]) + hint[place + 1 :]))
+    tombstone = SegmentBuilder()
+    tombstone.delete(b"k")
+    hint = hint_of(tombstone)
+    with pytest.raises(HintError, match="impossible padding"):
+        load(tombstone, signed(hint[:place] + b"\1" + hint[place + 1 :]))
+
+
 def test_a_hint_holds_the_newest_record_of_each_key_in_key_order() -> None:
     built = sample_segment()
     assert list(load(built, hint_of(built)).items()) == newest(built)

@@ -18,7 +18,7 @@ from flash_kv.io.system import System
 from flash_kv.options import IndexKind, IoKind
 
 ROOT = "/nowhere/at all"
-READING = {"list_directory", "is_directory", "file_size", "open"}
+READING = {"list_directory", "is_directory", "file_size", "open", "close"}
 
 
 def image_of(directory: Path) -> Image:
@@ -66,12 +66,13 @@ def test_contents_in_memory_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_system, "DESCRIPTORS_MAX", 3)
     before = len(os.listdir("/proc/self/fd"))
     with ImageSystem(ROOT) as system:
-        system.image = {f"{number}": b"%d" % number for number in range(10)}
         for _ in range(2):
+            system.image = {f"{number}": b"%d" % number for number in range(10)}
             for number in range(10):
                 fd = system.open(f"{ROOT}/{number}", os.O_RDONLY)
                 assert system.read_at(fd, 10, 0) == b"%d" % number
                 system.close(fd)
+        system.image = {}
         assert len(os.listdir("/proc/self/fd")) == before + 3
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -16,9 +16,10 @@ from flash_kv.index.timed_probe_cy import TimedProbe
 # Of a record's header (docs/format.md); damage there leaves the key as it is.
 LSN_OFFSET = 16
 
-KINDS = ("hash", "btree", "bptree")
+KINDS = ("hash", "btree", "skiplist", "bptree")
+ORDERED_KINDS = ("btree", "skiplist", "bptree")
 # Those that keep keys in the log alone, and all of themselves in memory.
-IN_MEMORY = pytest.mark.parametrize("kind", ["hash", "btree"])
+IN_MEMORY = pytest.mark.parametrize("kind", ["hash", "btree", "skiplist"])
 ORDERS: dict[str, Callable[[list[bytes], random.Random], list[bytes]]] = {
     "ascending": lambda keys, rng: sorted(keys),
     "descending": lambda keys, rng: sorted(keys, reverse=True),
@@ -225,7 +226,7 @@ def test_a_key_costs_no_more_memory_than_promised(kind: str, size: int, is_decim
     probe = TimedProbe(kind)
     probe.prepare_many(200_000, size, is_decimal, order)
     probe.time_upserts(0, 200_000)
-    assert probe.memory_bytes() / 200_000 <= {"hash": 24, "btree": 40}[kind]
+    assert probe.memory_bytes() / 200_000 <= {"hash": 24, "btree": 40, "skiplist": 40}[kind]
 
 
 def test_memory_of_removed_keys_is_used_again(kind: str) -> None:
@@ -259,9 +260,10 @@ def test_a_damaged_key_is_an_error_and_never_a_missing_key(kind: str, is_mapped:
             assert probe.find(b"key:%06d" % number) != 0
 
 
+@pytest.mark.parametrize("kind", ["btree", "skiplist"])
 @pytest.mark.parametrize("is_mapped", [True, False], ids=["mapped", "file"])
-def test_a_damaged_record_hides_no_other_key(is_mapped: bool) -> None:
-    probe = IndexProbe("btree", is_mapped)
+def test_a_damaged_record_hides_no_other_key(kind: str, is_mapped: bool) -> None:
+    probe = IndexProbe(kind, is_mapped)
     # Beside this one a node shows of the others what they share, and 16 bits that may be equal by chance.
     probe.insert(b"far from them")
     one = _insert_at(probe, b"the same 0")
@@ -293,9 +295,12 @@ def _can_tell(probe: IndexProbe, key: bytes) -> bool:
         return False
 
 
+@pytest.mark.parametrize("kind", ORDERED_KINDS)
 @pytest.mark.parametrize("start", [b"123456", b"a longer beginning", b"one of more than thirty-two bytes"])
-def test_keys_that_differ_in_their_last_bytes_only_are_told_apart_without_their_records(start: bytes) -> None:
-    probe = IndexProbe("btree")
+def test_keys_that_differ_in_their_last_bytes_only_are_told_apart_without_their_records(
+    kind: str, start: bytes
+) -> None:
+    probe = IndexProbe(kind)
     probe.insert(b"\xff far from them")
     probe.damage(_insert_at(probe, start + b"0000"), LSN_OFFSET)
     keys = [start + b"000" + bytes([byte]) for byte in range(256)]
@@ -335,7 +340,7 @@ def test_readers_beside_a_writer_miss_no_key_that_is_always_there(kind: str, rng
     assert probe.check() == []
 
 
-@pytest.mark.parametrize("kind", ["btree", "bptree"])
+@pytest.mark.parametrize("kind", ORDERED_KINDS)
 class TestOrderedWalks:
     """What only an ordered index can do."""
 

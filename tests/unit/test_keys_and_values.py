@@ -23,6 +23,8 @@ WRITES: dict[str, Callable[[DB, Any, Any], object]] = {
     "put": lambda db, key, value: db.put(key, value),
     "item": lambda db, key, value: db.__setitem__(key, value),
     "put_many": lambda db, key, value: db.put_many([(key, value)]),
+    "sorted put_many": lambda db, key, value: db.put_many([(key, value)], sorted=True),
+    "keys and values": lambda db, key, value: db.put_many([key], [value]),
     "update": lambda db, key, value: db.update([(key, value)]),
     "setdefault": lambda db, key, value: db.setdefault(key, value),
     "batch": lambda db, key, value: put_in_batch(db, key, value),
@@ -36,6 +38,8 @@ KEY_USES: dict[str, Callable[[DB, Any], object]] = {
     "del item": lambda db, key: db.__delitem__(key),
     "pop": lambda db, key: db.pop(key, None),
     "get_many": lambda db, key: db.get_many([b"a", key]),
+    "contains_many": lambda db, key: db.contains_many([b"a", key]),
+    "view": lambda db, key: db.view(key),
     "delete_many": lambda db, key: db.delete_many([b"a", key]),
     "batch delete": lambda db, key: db.batch().delete(key),
 }
@@ -78,7 +82,7 @@ def test_value_that_has_no_utf_8_is_refused(open_db: OpenDB, write: str) -> None
 
 @pytest.mark.parametrize("key", [b"", "", bytearray(), memoryview(b"")])
 @pytest.mark.parametrize("use", KEY_USES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_empty_key_is_a_value_error(open_db: OpenDB, use: str, key: Any) -> None:
     db = open_db()
     db[b"a"] = b"1"
@@ -90,7 +94,7 @@ def test_empty_key_is_a_value_error(open_db: OpenDB, use: str, key: Any) -> None
 
 @pytest.mark.parametrize("key", [5, None, 1.5, ("a",), object(), [1], memoryview(b"abcd")[::2]])
 @pytest.mark.parametrize("use", KEY_USES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_key_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, use: str, key: Any) -> None:
     db = open_db()
     db[b"a"] = b"1"
@@ -104,7 +108,7 @@ def test_key_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, use:
 
 @pytest.mark.parametrize("value", [5, None, 1.5, ["a"], memoryview(b"abcd")[::2]])
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file")])
+@pytest.mark.parametrize(("index", "io"), [("hash", "mmap"), ("btree", "file"), ("skiplist", "mmap")])
 def test_value_of_a_wrong_type_is_a_type_error_that_names_it(open_db: OpenDB, write: str, value: Any) -> None:
     db = open_db()
     with pytest.raises(ValueTypeError) as caught:

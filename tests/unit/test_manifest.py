@@ -20,6 +20,7 @@ from flash_kv.io.system import REAL
 from flash_kv.log.checksum_cy import crc32c
 from flash_kv.log.manifest import (
     MANIFEST_BYTES_MAX,
+    RAW_CODECS,
     Manifest,
     SegmentEntry,
     decode_manifest,
@@ -57,6 +58,9 @@ def entries(draw: st.DrawFn) -> SegmentEntry:
     )
 
 
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9+._-]{0,63}", fullmatch=True)
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     segments = tuple(draw(st.lists(entries(), max_size=8, unique_by=lambda entry: entry.segment_id)))
@@ -66,6 +70,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         hash_key=draw(st.binary(min_size=16, max_size=16)),
         epoch=draw(st.integers(0, 2**64 - 1)),
         next_segment_id=draw(st.integers(last + 1, SEGMENT_ID_MAX + 1)),
+        codecs=draw(st.just(RAW_CODECS) | st.tuples(NAMES, NAMES)),
         segments=segments,
     )
 
@@ -93,6 +98,8 @@ def test_second_line_is_compact_json_of_all_fields(manifest: Manifest) -> None:
     fields["store_id"] = manifest.store_id.hex()
     fields["hash_key"] = manifest.hash_key.hex()
     fields["segments"] = list(fields["segments"])
+    if manifest.codecs == RAW_CODECS:
+        del fields["codecs"]
     assert line == json.dumps(fields, separators=(",", ":"))
 
 
@@ -233,6 +240,12 @@ HOSTILE = {
     "leading comma": ("[{", "[,{"),
     "unclosed": ("}]}\n", "}]\n"),
     "line too many": ("}]}\n", "}]}\n\n"),
+    "codecs of plain bytes": ('"segments":[', '"codecs":["raw","raw"],"segments":['),
+    "one codec": ('"segments":[', '"codecs":["json"],"segments":['),
+    "codec without a name": ('"segments":[', '"codecs":["","raw"],"segments":['),
+    "codec in capitals": ('"segments":[', '"codecs":["JSON","raw"],"segments":['),
+    "endless codec": ('"segments":[', f'"codecs":["{"a" * 65}","raw"],"segments":['),
+    "quote in a codec": ('"segments":[', '"codecs":["a\\"","raw"],"segments":['),
     "deep nesting": ('"segments":[', '"segments":' + "[" * 100_000),
 }
 
@@ -371,6 +384,10 @@ def test_impossible_entries_are_refused(change: dict[str, Any]) -> None:
         {"epoch": 2**64},
         {"next_segment_id": 3},
         {"next_segment_id": 0},
+        {"codecs": ("json", "")},
+        {"codecs": ("a" * 65, "raw")},
+        {"codecs": ('a"', "raw")},
+        {"codecs": (None, "raw")},
     ],
     ids=str,
 )

@@ -78,7 +78,7 @@ def test_content_is_there_after_a_reopen(open_db: OpenDB) -> None:
             assert len(db) == len(expected)
 
 
-@pytest.mark.parametrize("then", ["hash", "btree", "bptree"])
+@pytest.mark.parametrize("then", ["hash", "btree", "skiplist", "bptree"])
 @pytest.mark.parametrize("then_io", ["mmap", "file"])
 def test_any_store_opens_with_either_index_and_io(open_db: OpenDB, then: str, then_io: str) -> None:
     with open_db(segment_bytes_max=65536) as db:

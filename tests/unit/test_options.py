@@ -64,6 +64,8 @@ BAD: list[dict[str, Any]] = [
     {"index": "skip"},
     {"index": None},
     {"io": "ram"},
+    {"align": 24},
+    {"align": "64"},
     {"read_only": 1},
     {"create": "yes"},
     {"segment_bytes_max": 64 * 1024 - 4096},

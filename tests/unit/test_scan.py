@@ -135,6 +135,17 @@ def test_a_sealed_segment_cut_anywhere_is_damaged() -> None:
         ]
 
 
+def test_an_aligned_value_is_found_where_it_begins() -> None:
+    built = SegmentBuilder()
+    built.put(b"a", b"b")
+    for size in range(70):
+        built.put_aligned(b"k" * (size + 1), b"v" * size)
+    scan = built.scan()
+    assert scan.is_sound
+    assert list(scan.records()) == built.expected
+    assert {record.value_offset % 64 for record in built.expected[1:]} == {0}
+
+
 def test_an_unsealed_segment_cut_anywhere_keeps_what_is_whole() -> None:
     built = sample_segment()
     for size in range(SEGMENT_HEADER_SIZE, built.end):
@@ -159,7 +170,14 @@ def test_arbitrary_bytes_are_never_records(data: bytes, is_sealed: bool) -> None
 
 HEADER_FAULTS: dict[str, tuple[dict[str, int], str]] = {
     "a kind from the future": ({"kind": 5}, "unknown record kind"),
-    "a flag from the future": ({"flags": 2}, "unknown record flags"),
+    "zeros behind the key of a record that is not aligned": ({"flags": 8 << 2}, "unknown record flags"),
+    "a tombstone that is aligned": (
+        {"kind": KIND_TOMBSTONE, "flags": 2, "value_size": 0},
+        "unknown record flags",
+    ),
+    "a frame that is aligned": ({"kind": 3, "flags": 2, "value_size": 2}, "unknown record flags"),
+    "a void that is aligned": ({"kind": 4, "flags": 2, "value_size": 2}, "unknown record flags"),
+    "zeros beyond the end": ({"flags": 2 | 63 << 2}, "a record that runs past the end of the segment"),
     "a batch's record without its frame": ({"flags": FLAG_IN_BATCH}, "a record of a batch outside its frame"),
     "an empty key": ({"key_size": 0, "value_size": 16}, "impossible key size"),
     "a key above 64 KiB": ({"key_size": 65537}, "impossible key size"),

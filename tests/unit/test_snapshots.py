@@ -78,7 +78,7 @@ def test_snapshot_of_an_empty_store_stays_empty(open_db: OpenDB) -> None:
         assert b"a" not in snapshot
 
 
-@pytest.mark.parametrize("index", ["btree", "bptree"])
+@pytest.mark.parametrize("index", ["btree", "skiplist", "bptree"])
 def test_views_take_bounds(db: DB) -> None:
     with db.snapshot() as snapshot:
         db.clear()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from flash_kv import DB, ClosedError, CorruptionError, KeySizeError, KeyTypeError, PoisonedError
@@ -131,6 +132,25 @@ def test_the_mapping_of_a_compacted_segment_goes_with_its_last_view(open_db: Ope
     assert str(tmp_path) not in _maps()
 
 
+def test_who_keeps_the_owner_of_a_view_and_not_its_buffer_keeps_the_bytes(open_db: OpenDB, io: str) -> None:
+    with open_db() as db:
+        db["key"] = bytes(range(256)) * 4096
+        view = db.view("key")
+        assert view is not None
+        owner = view.obj
+        # As numpy does it, which reads on by the address.
+        array = numpy.ndarray(view.nbytes, numpy.uint8, view)
+        view.release()
+        del view, db["key"]
+        db.compact()
+    assert array.tobytes() == bytes(range(256)) * 4096
+    del array
+    segments = [line for line in _maps().splitlines() if str(db.path) in line and ".seg" in line]
+    assert bool(segments) == (io == "mmap")
+    del owner
+    assert str(db.path) not in _maps()
+
+
 def segment_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.seg"))
 
@@ -185,7 +205,7 @@ def test_scans_give_views(open_db: OpenDB) -> None:
     assert views == content
 
 
-@pytest.mark.parametrize("index", ["btree"])
+@pytest.mark.parametrize("index", ["btree", "skiplist"])
 def test_a_range_of_views_goes_either_way(open_db: OpenDB) -> None:
     db = open_db()
     db.update({b"%d" % number: b"%d" % number for number in range(10)})

@@ -172,7 +172,8 @@ def open_store(
     import flash_kv
 
     try:
-        return flash_kv.open(path, read_only=read_only, create=create, **options)
+        db: flash_kv.DB = flash_kv.open(path, read_only=read_only, create=create, **options)
+        return db
     except StoreNotFoundError as error:
         raise Failure(
             f"no store at {path}: check the path; 'flash-kv load' and 'flash-kv put' make a new one"

@@ -32,7 +32,8 @@ def _borrow_other(argument: object, borrowed: cython.pointer(Borrowed), error: t
         raise error(type(argument).__name__)
     try:
         PyObject_GetBuffer(argument, cython.address(borrowed.view), PyBUF_SIMPLE)
-    except BufferError as failure:
+    except (BufferError, ValueError) as failure:
+        # numpy's is a ValueError.
         raise error(f"non-contiguous {type(argument).__name__}") from failure
     borrowed.has_view = True
     borrowed.data = cython.cast(Octets, borrowed.view.buf)

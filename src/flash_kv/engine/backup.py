@@ -26,7 +26,7 @@ from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullEr
 from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import build_hint
 from flash_kv.log.manifest import Manifest, SegmentEntry, write_manifest
-from flash_kv.log.names import hint_name
+from flash_kv.log.names import hint_name, segment_name
 from flash_kv.log.scan_cy import scan_segment
 from flash_kv.log.segment import Segment
 
@@ -106,6 +106,7 @@ class _Backup:
                     epoch=segments.epoch,
                     next_segment_id=segments.next_segment_id,
                     last_lsn=moment.last_lsn,
+                    codecs=segments.codecs,
                     segments=(),
                 )
                 for part in moment.parts:
@@ -127,7 +128,7 @@ class _Backup:
 
     def _link(self, part: Part) -> bool:
         """False when the file system does not link these two places; the segment is as durable as it was."""
-        target = self._directory / part.segment.path.name
+        target = self._directory / segment_name(part.segment.segment_id)
         try:
             self._system.link(part.segment.path, target)
         except OSError:
@@ -147,7 +148,7 @@ class _Backup:
     # -- the rest, by its bytes
 
     def _copy(self, part: Part) -> None:
-        path = self._directory / part.segment.path.name
+        path = self._directory / segment_name(part.segment.segment_id)
         fd = self._system.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
         try:
             for offset in range(0, part.end, COPY_BYTES):

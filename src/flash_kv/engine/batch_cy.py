@@ -7,8 +7,9 @@ only the place in the log decides (LSN, checksum). Committing copies it once.
 from collections.abc import Mapping
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, borrow_key, borrow_value, release
+from cython.cimports.flash_kv.engine.columns_cy import Column, key_column, value_column
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import malloc, realloc
@@ -16,15 +17,17 @@ from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KIND_TOMBSTONE,
     KIND_VALUE,
+    VALUE_SIZE_MAX,
     RecordHeader,
+    padded_size,
     record_size,
 )
 from cython.cimports.flash_kv.log.table_cy import Key
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
-from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.libc.string import memcmp, memcpy, memset
 
-from flash_kv.errors import BatchStateError
+from flash_kv.errors import BatchStateError, KeyOrderError, ValueSizeError
 
 CAPACITY_MIN = cython.declare(uint64_t, 4096)
 LARGE_COPY = cython.declare(uint64_t, 65536)
@@ -46,6 +49,8 @@ class BatchBuffer:
         self.size = 0
         self.count = 0
         self.puts = 0
+        self.is_ascending = False
+        self.last = 0
 
     def require_idle(self):
         """BatchStateError while another thread is at this batch without the GIL."""
@@ -70,9 +75,7 @@ class BatchBuffer:
         return 0
 
     def add(self, kind, key, key_size, value, value_size):
-        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size + 7) & ~cython.cast(
-            uint64_t, 7
-        )
+        size: uint64_t = padded_size(key_size, 0, value_size)
         place: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
         self.require_idle()
@@ -125,6 +128,94 @@ class BatchBuffer:
             self.add(KIND_TOMBSTONE, borrowed.data, cython.cast(uint32_t, borrowed.size), cython.NULL, 0)
         finally:
             release(cython.address(borrowed))
+        return 0
+
+    def add_column(self, keys, values):
+        """A put for each pair of items, or a delete for each key when `values` is None."""
+        i: cython.Py_ssize_t
+        if values is not None:
+            require_pairs(keys, values)
+        for i in range(keys.count):
+            self.add_item(keys, values, i)
+        return 0
+
+    def add_item(self, keys, values, number):
+        key: Borrowed
+        value: Borrowed
+        keys.borrow_key(number, cython.address(key))
+        if values is None:
+            return self.add(KIND_TOMBSTONE, key.data, cython.cast(uint32_t, key.size), cython.NULL, 0)
+        values.borrow(number, cython.address(value))
+        if unlikely(value.size > VALUE_SIZE_MAX):
+            raise ValueSizeError(value.size, VALUE_SIZE_MAX)
+        return self.add(KIND_VALUE, key.data, cython.cast(uint32_t, key.size), value.data, value.size)
+
+    def add_piece(self, keys, values, number, size):
+        """Puts from pair `number` on, in order, until there are `size` bytes; the number of the next pair."""
+        while self.size < size and number < cython.cast(uint64_t, keys.count):
+            self.add_item(keys, values, number)
+            self.require_order(number)
+            number += 1
+        return number
+
+    def require_order(self, number):
+        """KeyOrderError unless the key of the put just added, number `number`, is at or above the one before it."""
+        header: cython.pointer(RecordHeader)
+        key: cython.pointer(uint8_t)
+        before: cython.pointer(uint8_t)
+        before_size: uint32_t
+        order: cython.int
+        place: uint64_t = 0
+        if self.count > 1:
+            place = self.last + record_size(cython.cast(cython.pointer(RecordHeader), self.data + self.last))
+            header = cython.cast(cython.pointer(RecordHeader), self.data + self.last)
+            before = self.data + self.last + HEADER_SIZE
+            before_size = header.key_size
+        elif self.last_key is not None:
+            before = cython.cast(cython.pointer(uint8_t), PyBytes_AS_STRING(self.last_key))
+            before_size = cython.cast(uint32_t, PyBytes_GET_SIZE(self.last_key))
+        else:
+            self.last = 0
+            return 0
+        header = cython.cast(cython.pointer(RecordHeader), self.data + place)
+        key = self.data + place + HEADER_SIZE
+        order = memcmp(before, key, min(before_size, header.key_size))
+        if unlikely(order > 0 or (order == 0 and before_size > header.key_size)):
+            raise KeyOrderError(
+                number, PyBytes_FromStringAndSize(cython.cast(cython.p_char, key), header.key_size)
+            )
+        self.last = place
+        return 0
+
+    def keep_last(self):
+        """Make it empty, but remember the last key."""
+        header: cython.pointer(RecordHeader)
+        if self.count != 0:
+            header = cython.cast(cython.pointer(RecordHeader), self.data + self.last)
+            self.last_key = PyBytes_FromStringAndSize(
+                cython.cast(cython.p_char, self.data + self.last + HEADER_SIZE), header.key_size
+            )
+        self.forget()
+
+    def add_puts(self, pairs, values):
+        """A put for each pair; with `values` not None, `pairs` are the keys."""
+        keys: Column
+        column: Column
+        if values is not None:
+            keys, column = key_column(pairs), value_column(values)
+            if keys is not None and column is not None:
+                return self.add_column(keys, column)
+            pairs = zip(pairs, values, strict=True)
+        for key, value in pairs:
+            self.add_put(key, value)
+        return 0
+
+    def add_deletes(self, keys):
+        column: Column = key_column(keys)
+        if column is not None:
+            return self.add_column(column, None)
+        for key in keys:
+            self.add_delete(key)
         return 0
 
     def find_last(self, start: int, overlay: dict) -> int:
@@ -185,6 +276,13 @@ class BatchBuffer:
         return 0
 
 
+def require_pairs(keys, values):
+    """As many keys as values?"""
+    if keys.count != values.count:
+        raise ValueError(f"{keys.count} keys and {values.count} values do not make pairs")
+    return 0
+
+
 @cython.cclass
 class BatchWrites:
     """The compiled part of a `WriteBatch`: what is called for each record."""
@@ -236,9 +334,16 @@ class BatchWrites:
         buffer: BatchBuffer = self.opened()
         buffer.add_delete(key)
 
-    def put_many(self, pairs) -> None:
-        """Add a put for each pair, or for each item of a mapping."""
+    def put_many(self, pairs, values=None) -> None:
+        """Add a put for each pair, or for each item of a mapping; with `values`, `pairs` are the keys."""
         buffer: BatchBuffer = self.opened()
+        if values is not None:
+            keys: Column = key_column(pairs)
+            column: Column = value_column(values)
+            if keys is not None and column is not None:
+                buffer.add_column(keys, column)
+                return
+            pairs = zip(pairs, values, strict=True)
         for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
             buffer = self.opened()
             buffer.add_put(key, value)
@@ -246,6 +351,10 @@ class BatchWrites:
     def delete_many(self, keys) -> None:
         """Add a delete for each key."""
         buffer: BatchBuffer = self.opened()
+        column: Column = key_column(keys)
+        if column is not None:
+            buffer.add_column(column, None)
+            return
         for key in keys:
             buffer = self.opened()
             buffer.add_delete(key)

@@ -3,6 +3,7 @@ from flash_kv.engine.batch_cy cimport BatchBuffer
 from flash_kv.engine.versions_cy cimport VersionChains
 from flash_kv.index.index_cy cimport Index
 from flash_kv.io.mutex cimport pthread_mutex_t
+from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport Key, SegmentRef, SegmentTable, TableState
 from flash_kv.log.writer_cy cimport LogWriter
 
@@ -47,6 +48,11 @@ cdef class Core:
     cdef int check_writable(self) except -1
     cdef int inspect(self, uint64_t position, int* kind, uint64_t* lsn, uint64_t* size) noexcept nogil
     cdef int look(self, Key* key, uint64_t* entry) noexcept nogil
+    cdef int look_at(self, Key* key, uint64_t entry) noexcept nogil
+    cdef uint64_t batch_room(self, BatchBuffer batch) noexcept nogil
+    cdef uint64_t place_record(
+        self, uint8_t* place, uint64_t offset, const RecordHeader* gathered, uint64_t size, uint64_t lsn
+    ) noexcept nogil
     cdef void count_new(self, SegmentRef* ref, int kind, uint64_t size, uint64_t lsn) noexcept nogil
     cdef void count_dead(self, uint64_t position) noexcept nogil
     cdef int apply(self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old) noexcept nogil

@@ -34,12 +34,16 @@ from cython.cimports.flash_kv.io.mutex import (
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
     ENTRY_VERSIONED,
+    FLAG_ALIGNED,
     FLAG_IN_BATCH,
     HEADER_SIZE,
     KIND_BATCH,
     KIND_TOMBSTONE,
     KIND_VALUE,
+    PAD_SHIFT,
     RecordHeader,
+    pad_for,
+    padded_size,
     position_of,
     record_size,
     segment_of,
@@ -55,7 +59,7 @@ from cython.cimports.flash_kv.log.table_cy import (
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
-from cython.cimports.libc.string import memcpy
+from cython.cimports.libc.string import memcpy, memset
 
 # Keys of a batch whose places in the index are fetched ahead of their writes.
 WARM_AHEAD = cython.declare(uint64_t, 4)
@@ -141,17 +145,21 @@ class Core:
 
     def look(self, key, entry):
         """DONE and the entry of a live key, ABSENT, or FAILED_READ. Needs no lock."""
+        entry[0] = self.index.find(key)
+        return self.look_at(key, entry[0])
+
+    def look_at(self, key, entry):
+        """As `look`, of an entry that was just found."""
         kind: cython.int = KIND_VALUE
         lsn: uint64_t
         size: uint64_t
         position: uint64_t
-        entry[0] = self.index.find(key)
-        if entry[0] == 0:
+        if entry == 0:
             return ABSENT
-        if entry[0] == ENTRY_ERROR:
+        if entry == ENTRY_ERROR:
             return FAILED_READ
-        if entry[0] & ENTRY_VERSIONED:
-            position = newest_position(self.log, entry[0])
+        if entry & ENTRY_VERSIONED:
+            position = newest_position(self.log, entry)
             failure: cython.int = self.inspect(
                 position, cython.address(kind), cython.address(lsn), cython.address(size)
             )
@@ -262,15 +270,19 @@ class Core:
 
     def write_one(self, key, kind, value, value_size, commit):
         """One record: built, indexed, published."""
-        size: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, key.size) + value_size + 7) & ~cython.cast(
-            uint64_t, 7
-        )
+        size: uint64_t
+        pad: uint64_t = 0
+        flags: cython.int = 0
         lsn: uint64_t = self.writer.next_lsn
         place: cython.pointer(uint8_t)
         word: uint64_t
         old: uint64_t = 0
         outcome: cython.int
         position: uint64_t
+        if unlikely(self.writer.align != 1) and kind == KIND_VALUE:
+            pad = pad_for(self.writer.tail, key.size, self.writer.align)
+            flags = FLAG_ALIGNED | cython.cast(cython.int, pad << PAD_SHIFT)
+        size = padded_size(key.size, pad, value_size)
         if not self.writer.has_room(size):
             return NEEDS_ROOM
         # A delete on a full disk goes on: it needs no new page, and if a page cannot be changed it is taken back.
@@ -283,8 +295,8 @@ class Core:
         if place == cython.NULL:
             return FAILED_MEMORY
         position = position_of(self.writer.segment_id, self.writer.tail)
-        self.writer.fill(place, kind, key.data, key.size, value, cython.cast(uint32_t, value_size), lsn)
-        word = self.writer.seal_record(place, self.writer.tail, size, kind, 0)
+        self.writer.fill(place, kind, key.data, key.size, pad, value, cython.cast(uint32_t, value_size), lsn)
+        word = self.writer.seal_record(place, self.writer.tail, size, kind, flags)
         commit.segment_id = self.writer.segment_id
         commit.offset = self.writer.tail
         commit.size = size
@@ -295,30 +307,54 @@ class Core:
         # Published before it is indexed: a reader without the GIL never finds a record that is not yet whole.
         outcome = self.apply(key, kind, position, lsn, size, cython.address(old))
         if unlikely(outcome != DONE):
-            self.writer.unpublish(place, size)
+            self.writer.unpublish(place, size, 1)
         commit.found = old != 0
         return outcome
+
+    def batch_room(self, batch):
+        """Bytes that the records of a batch take at most, wherever they stand."""
+        if self.writer.align == 1:
+            return batch.size
+        # The zeros before the value, and those that fill up the end anew.
+        return batch.size + batch.puts * (self.writer.align + 7)
+
+    def place_record(self, place, offset, gathered, size, lsn):
+        """One record of a batch as it will stand at `offset`, from how it was gathered; its size there."""
+        flags: cython.int = FLAG_IN_BATCH
+        if unlikely(self.writer.align != 1) and gathered.kind == KIND_VALUE:
+            size = self.writer.fill_aligned(place, offset, gathered, self.writer.align, cython.address(flags))
+        else:
+            memcpy(place + 8, cython.cast(cython.pointer(uint8_t), gathered) + 8, size - 8)
+        cython.cast(cython.pointer(RecordHeader), place).lsn = lsn
+        cython.cast(cython.pointer(uint64_t), place)[0] = self.writer.seal_record(
+            place, offset, size, gathered.kind, flags
+        )
+        return size
 
     def write_batch(self, batch, commit):
         """All records of a batch under one frame. A batch of deletes alone leaves absent keys out."""
         first: uint64_t = self.writer.next_lsn
         start: uint64_t = self.writer.tail
         place: cython.pointer(uint8_t)
-        record: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
+        room: uint64_t = HEADER_SIZE + self.batch_room(batch)
         size: uint64_t = HEADER_SIZE
-        one: uint64_t
         count: uint64_t = 0
         i: uint64_t
         word: uint64_t
-        if not self.writer.has_room(HEADER_SIZE + batch.size):
+        if not self.writer.has_room(room):
             return NEEDS_ROOM
         if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
             return self.refused(batch.keys)
-        place = self.writer.begin(HEADER_SIZE + batch.size)
+        place = self.writer.begin(room)
         if place == cython.NULL:
             return FAILED_MEMORY
-        self.index.find_many(batch.keys, batch.count, batch.entries)
+        if batch.is_ascending and self.index.is_above(cython.address(batch.keys[0])):
+            # None of them is there, and each is put behind the last key: neither needs a search.
+            memset(batch.entries, 0, batch.count * 8)
+        else:
+            batch.is_ascending = False
+            self.index.find_many(batch.keys, batch.count, batch.entries)
         for i in range(batch.count):
             if batch.entries[i] == ENTRY_ERROR:
                 batch.keys[0] = batch.keys[i]
@@ -326,23 +362,16 @@ class Core:
         for i in range(batch.count):
             if batch.puts == 0 and batch.entries[i] == 0:
                 continue
-            record = place + size
-            one = batch.offsets[i + 1] - batch.offsets[i]
-            memcpy(record + 8, batch.data + batch.offsets[i] + 8, one - 8)
-            header = cython.cast(cython.pointer(RecordHeader), record)
-            header.lsn = first + count
-            word = self.writer.seal_record(
-                record,
-                start + size,
-                one,
-                cython.cast(cython.pointer(RecordHeader), batch.data + batch.offsets[i]).kind,
-                FLAG_IN_BATCH,
-            )
-            cython.cast(cython.pointer(uint64_t), record)[0] = word
             batch.entries[count] = size
             batch.keys[count] = batch.keys[i]
+            size += self.place_record(
+                place + size,
+                start + size,
+                cython.cast(cython.pointer(RecordHeader), batch.data + batch.offsets[i]),
+                batch.offsets[i + 1] - batch.offsets[i],
+                first + count,
+            )
             count += 1
-            size += one
         commit.found = 0
         commit.size = 0
         if count == 0:
@@ -367,10 +396,11 @@ class Core:
         i: uint64_t
         old: uint64_t = 0
         outcome: cython.int
-        for i in range(min(count, WARM_AHEAD)):
+        warmed: uint64_t = 0 if batch.is_ascending else count
+        for i in range(min(warmed, WARM_AHEAD)):
             self.index.warm(cython.address(batch.keys[i]))
         for i in range(count):
-            if i + WARM_AHEAD < count:
+            if i + WARM_AHEAD < warmed:
                 self.index.warm(cython.address(batch.keys[i + WARM_AHEAD]))
             header = cython.cast(cython.pointer(RecordHeader), place + batch.entries[i])
             outcome = self.apply(
@@ -382,9 +412,13 @@ class Core:
                 cython.address(old),
             )
             if outcome != DONE:
-                # It could be read a moment ago: memory and log no longer agree, so nothing more is written.
                 batch.keys[0] = batch.keys[i]
-                self.writer.is_spoiled = True
+                if i == 0:
+                    # A neighbour is damaged that only an insertion looks at. Nothing has changed yet.
+                    self.writer.unpublish(place, commit.size, count)
+                else:
+                    # Memory and log no longer agree, so nothing more is written.
+                    self.writer.is_spoiled = True
                 return outcome
             commit.found += old != 0
         return DONE

@@ -12,12 +12,11 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flash_kv.engine import open_stores, recovery
+from flash_kv.engine import naming, open_stores, recovery
 from flash_kv.engine.backup import backup
 from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
@@ -35,8 +34,10 @@ from flash_kv.engine.reports import (
 from flash_kv.engine.segment_set import SegmentSet
 from flash_kv.engine.snapshot import Snapshot
 from flash_kv.engine.stats import gather
+from flash_kv.engine.steps import call_all
 from flash_kv.engine.store_cy import CLOSED, POISONED, READ_ONLY, TROUBLED
 from flash_kv.engine.verify import verify_open
+from flash_kv.engine.views import ORDERED_KINDS
 from flash_kv.errors import (
     ClosedError,
     FlashKVError,
@@ -45,13 +46,14 @@ from flash_kv.errors import (
     ReadOnlyError,
     StoreNotFoundError,
     StrPath,
-    named_errors,
+    naming_place,
     storage_error,
 )
 from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
+from flash_kv.log.manifest import Codecs
 from flash_kv.log.names import INDEX, segment_name
 from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
@@ -69,10 +71,14 @@ class DB(DictMethods):
     iterated in byte order. Every iteration runs on a snapshot of the moment it begins. Made by `flash_kv.open`.
     """
 
-    def __init__(self, path: StrPath, options: Options, system: System = REAL) -> None:
+    def __init__(
+        self, path: StrPath, options: Options, system: System = REAL, codecs: Codecs | None = None
+    ) -> None:
         self._path = Path(os.fspath(path)).absolute()
         self._options = options
         self._system = system
+        # What the caller takes the bytes for; None: for bytes, whatever the store says they are.
+        self._codecs_wanted = codecs
         self._pid = os.getpid()
         self._durability = parse_durability(options.durability)
         self._write_hook = None if type(system) is System else system.write_at
@@ -102,7 +108,7 @@ class DB(DictMethods):
             with SignalsHeld():
                 self._lock_file = self._lock()
             open_stores.add(self)
-            with named_errors(self._path, "open"):
+            with naming_place(self._path, "open"):
                 found = self._recover()
             self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
@@ -120,20 +126,21 @@ class DB(DictMethods):
         # (the inode's time goes to the journal), so a store that syncs each commit writes its log that way
         # and reads it through the mapping.
         is_written_mapped = options.io == "mmap" and self._durability.kind != "always"
-        self._set_up(self._table, is_written_mapped, self._write_hook)
-        manifest = recovery.find_or_create(system, self._path, options)
+        self._set_up(self._table, is_written_mapped, self._write_hook, options.align)
+        manifest = recovery.find_or_create(system, self._path, options, self._codecs_wanted)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
-        self._is_ordered = options.index != "hash"
+        self._is_ordered = options.index in ORDERED_KINDS
         found = recovery.recover(self._segments, self._index_keeper.find(manifest.store_id))
         if options.read_only:
             recovery.leave(self._segments, found)
         else:
             recovery.settle(self._segments, found)
-        self._load(found)
+        keys = self._load(found)
         self._segments.release_hints()
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
+        naming.settle(self, self._codecs_wanted, keys)
         return found
 
     def _make_directory(self) -> None:
@@ -161,16 +168,19 @@ class DB(DictMethods):
         except OSError as error:
             raise storage_error(error, path=self._path, operation="lock") from error
 
-    def _load(self, found: recovery.Recovery) -> None:
-        """Register what was found and build the index from it."""
+    def _load(self, found: recovery.Recovery) -> int:
+        """Register what was found and build the index from it; how many keys there are."""
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
+        index: Index
         if self._options.index == "bptree":
-            self._install_index(*self._index_keeper.load(found))
-            return
-        index = self._new_index()
-        self._install_index(index, recovery.fill_index(segments, index, self._table, found.runs))
+            index, keys = self._index_keeper.load(found)
+        else:
+            index = self._new_index()
+            keys = recovery.fill_index(segments, index, self._table, found.runs)
+        self._install_index(index, keys)
+        return keys
 
     def _new_index(self) -> Index:
         """An empty index that has no part in checkpoints."""
@@ -187,6 +197,11 @@ class DB(DictMethods):
     def options(self) -> Options:
         """The options it was opened with."""
         return self._options
+
+    @property
+    def codecs(self) -> tuple[str, str]:
+        """The names of the codecs of its values and of its keys; "raw" for plain bytes."""
+        return self._segments.codecs
 
     @property
     def closed(self) -> bool:
@@ -216,7 +231,7 @@ class DB(DictMethods):
                 try:
                     self._set_state(CLOSED, True)
                     if was_writable:
-                        with named_errors(self._path, "close"):
+                        with naming_place(self._path, "close"):
                             self._segments.close()
                             self._index_keeper.close()
                 finally:
@@ -224,14 +239,12 @@ class DB(DictMethods):
 
     def _let_go(self) -> None:
         """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
-        with SignalsHeld(), named_errors(self._path, "close"):
+        with SignalsHeld(), naming_place(self._path, "close"):
             try:
-                with ExitStack() as steps:
-                    steps.callback(self._index_keeper.close_files)
-                    if self._lock_file is not None:
-                        steps.callback(self._lock_file.release)
-                    if hasattr(self, "_segments"):
-                        steps.callback(self._segments.close_files)
+                files = [self._segments.close_files] if hasattr(self, "_segments") else []
+                files.append(self._index_keeper.close_files)
+                # The lock last: nobody else may come in before.
+                call_all(files if self._lock_file is None else [*files, self._lock_file.release])
             finally:
                 self._is_let_go = True
                 open_stores.remove(self)
@@ -308,7 +321,7 @@ class DB(DictMethods):
         )
 
     def _make_room(self, size: int, is_delete: bool) -> None:
-        with named_errors(self._path, "make room in"):
+        with naming_place(self._path, "make room in"):
             self._segments.make_room(size, is_delete)
         self._maintenance.wake()
         if len(self._segments.unsealed) > UNSEALED_MAX:
@@ -465,7 +478,7 @@ class DB(DictMethods):
         self._require_writable()
         self._compactor.require_outside("compact()")
         self._maintenance.start()
-        with named_errors(self._path, "compact"):
+        with naming_place(self._path, "compact"):
             self._segments.rotate()
             self._segments.seal_rotated(is_freeing=True)
         return self._compactor.run_all(progress)

@@ -19,19 +19,21 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine import recovery
 from flash_kv.engine.part import Part
-from flash_kv.errors import CorruptionError, StoreFullError, storage_error
+from flash_kv.engine.steps import call_all
+from flash_kv.errors import CorruptionError, FlashKVError, PoisonedError, StoreFullError, storage_error
 from flash_kv.index.bptree_cy import BPTreeIndex
 from flash_kv.index.btree_cy import BTreeIndex
 from flash_kv.index.checkpoint import Checkpoint, IndexFile, IndexFileError, SegmentState, encode_list
 from flash_kv.index.hash_cy import HashIndex
 from flash_kv.index.index_cy import Index
 from flash_kv.index.replay_cy import add_loose, replay, set_counters
+from flash_kv.index.skiplist_cy import SkipListIndex
 from flash_kv.io.system import System
 from flash_kv.log.names import INDEX
 from flash_kv.log.table_cy import SegmentTable
@@ -40,7 +42,12 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "bptree": BPTreeIndex}
+INDEX_CLASSES: dict[str, type[Index]] = {
+    "hash": HashIndex,
+    "btree": BTreeIndex,
+    "skiplist": SkipListIndex,
+    "bptree": BPTreeIndex,
+}
 
 
 def index_damage(path: Path) -> CorruptionError:
@@ -242,7 +249,8 @@ class IndexKeeper(Part):
         """
         with self._lock:
             file, index = self._file, self._index
-            if file is None or index is None:
+            # Of a poisoned store it is not known what the disk holds, nor of its index then.
+            if file is None or index is None or self.store._syncs.cause is not None:
                 return False
             if index.is_damaged:
                 self._forget()
@@ -250,7 +258,7 @@ class IndexKeeper(Part):
             try:
                 return self._checkpoint(file, index)
             except OSError as error:
-                raise storage_error(error, path=self._path, operation="write a checkpoint to") from error
+                raise self._failure(error, file, "write a checkpoint to") from error
 
     def _checkpoint(self, file: IndexFile, index: BPTreeIndex) -> bool:
         store, segments = self.store, self.store._segments
@@ -288,6 +296,8 @@ class IndexKeeper(Part):
                 return
         except StoreFullError:
             pass
+        if self.store._syncs.cause is not None:
+            raise PoisonedError(self.store.path, self.store._syncs.cause)
         with self._lock:
             self._forget(is_final=False)
 
@@ -298,13 +308,20 @@ class IndexKeeper(Part):
         try:
             self._file.invalidate()
         except OSError as error:
-            raise storage_error(error, path=self._path, operation="invalidate") from error
+            raise self._failure(error, self._file, "invalidate") from error
         if is_final:
             self._file = None
 
+    def _failure(self, error: OSError, file: IndexFile, operation: str) -> FlashKVError:
+        """What to raise. A failed sync poisons the store, for what was not synced may be gone."""
+        if file.has_failed_sync:
+            self.store._poison(error)
+            return PoisonedError(self.store.path, error)
+        return storage_error(error, path=self._path, operation=operation)
+
     def close(self) -> None:
         """The last checkpoint, of a store that was open for writing: the next open has nothing to replay."""
-        if self._file is None or self._index is None:
+        if self._file is None or self._index is None or self.store._syncs.cause is not None:
             return
         with self._lock:
             checkpoint = self._file.checkpoint
@@ -322,11 +339,10 @@ class IndexKeeper(Part):
 
     def close_files(self) -> None:
         """Close what was opened; no index is of use any more."""
-        with ExitStack() as steps:
-            for index in self._made:
-                index.take_files()
-            while self._fds:
-                steps.callback(self._system.close, self._fds.pop())
+        for index in self._made:
+            index.take_files()
+        fds, self._fds = self._fds, []
+        call_all([partial(self._system.close, fd) for fd in fds])
 
 
 def _resolve(index: BPTreeIndex, table: SegmentTable, base: Checkpoint) -> None:

@@ -250,7 +250,7 @@ def _segment_of(system: System, one: Checked) -> Segment:
     identity = one.identity
     return Segment(
         system=system,
-        directory=one.path.parent,
+        directory=str(one.path.parent),
         segment_id=identity.segment_id,
         epoch=identity.epoch,
         origin=identity.origin,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.errors import CorruptionError
-from flash_kv.log.names import parse
+from flash_kv.log.names import SEGMENT_SUFFIX, parse
 from flash_kv.log.records import (
     ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
@@ -23,11 +22,12 @@ if TYPE_CHECKING:
 def require_current_manifest(segments: SegmentSet) -> None:
     """CorruptionError when there are segments with records that the manifest is too old to know."""
     for name in segments.system.list_directory(segments.directory):
-        found = parse(name)
+        # Most names are those of other files: not parsed.
+        found = parse(name) if name.endswith(SEGMENT_SUFFIX) else None
         if found is None or found.kind != "segment" or found.segment_id is None:
             continue
         if found.segment_id >= segments.next_segment_id:
-            _require_expendable(segments, segments.directory / name, found.segment_id)
+            _require_expendable(segments, os.path.join(segments.directory, name), found.segment_id)
 
 
 def remove_leftovers(segments: SegmentSet) -> None:
@@ -40,10 +40,10 @@ def remove_leftovers(segments: SegmentSet) -> None:
             continue
         if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
             continue
-        segments.system.unlink(segments.directory / name)
+        segments.system.unlink(os.path.join(segments.directory, name))
 
 
-def _require_expendable(segments: SegmentSet, path: Path, segment_id: int) -> None:
+def _require_expendable(segments: SegmentSet, path: str, segment_id: int) -> None:
     """A segment younger than the manifest may go if compaction made it or nothing was written to it."""
     fd = segments.system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

@@ -20,7 +20,8 @@ cdef enum MoveOutcome:
 cdef struct Moved:
     uint64_t source                       # position
     uint64_t target
-    uint64_t size
+    uint64_t source_size
+    uint64_t size                         # of the copy
     uint64_t lsn
     Key* key
     int kind

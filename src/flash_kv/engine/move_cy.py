@@ -33,8 +33,10 @@ from cython.cimports.flash_kv.io.mapping_cy import Mapping
 from cython.cimports.flash_kv.io.mutex import pthread_mutex_lock, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum, segment_seed
 from cython.cimports.flash_kv.log.format import (
+    ALIGN_MAX,
     ENTRY_ERROR,
     ENTRY_VERSIONED,
+    FLAG_ALIGNED,
     HEADER_SIZE,
     KIND_BATCH,
     KIND_TOMBSTONE,
@@ -42,6 +44,7 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VOID,
     SEGMENT_HEADER_SIZE,
     RecordHeader,
+    moved_size_max,
     offset_of,
     position_of,
     record_size,
@@ -161,8 +164,8 @@ class Mover:
             if self.failure_of_lookup:
                 outcome = MOVE_FAILED_READ
                 break
-            if not self.output.has_room(record_size(self.headers[i])):
-                self.wanted = record_size(self.headers[i])
+            if not self.output.has_room(moved_size_max(self.headers[i])):
+                self.wanted = moved_size_max(self.headers[i])
                 outcome = MOVE_NEEDS_ROOM
                 break
             outcome_of_copy: cython.int = self.copy(i, copied)
@@ -244,19 +247,26 @@ class Mover:
     def copy(self, i, copied):
         """Copy record `i` of the group to the output."""
         size: uint64_t = record_size(self.headers[i])
-        place: cython.pointer(uint8_t) = self.output.begin(size)
+        flags: cython.int = 0
+        place: cython.pointer(uint8_t) = self.output.begin(moved_size_max(self.headers[i]))
         moved: cython.pointer(Moved) = cython.address(self.moved[copied])
         word: uint64_t
         if place == cython.NULL:
             return MOVE_FAILED_MEMORY
         moved.source = self.positions[i]
         moved.target = position_of(self.output.segment_id, self.output.tail)
-        moved.size = size
+        moved.source_size = size
         moved.lsn = self.headers[i].lsn
         moved.kind = self.headers[i].kind
         moved.key = cython.address(self.keys[i])
-        memcpy(place + 8, cython.cast(Octets, self.headers[i]) + 8, size - 8)
-        word = self.output.seal_record(place, self.output.tail, size, moved.kind, 0)
+        if self.headers[i].flags & FLAG_ALIGNED:
+            size = self.output.fill_aligned(
+                place, self.output.tail, self.headers[i], ALIGN_MAX, cython.address(flags)
+            )
+        else:
+            memcpy(place + 8, cython.cast(Octets, self.headers[i]) + 8, size - 8)
+        moved.size = size
+        word = self.output.seal_record(place, self.output.tail, size, moved.kind, flags)
         self.failure = self.output.publish(place, size, word, 0)
         return MOVE_FAILED_WRITE if self.failure else MOVED_SOME
 
@@ -307,7 +317,7 @@ class Mover:
         self.store.count_new(target, moved.kind, moved.size, moved.lsn)
         if moved.kind == KIND_VALUE and is_live:
             source.live_records -= 1
-            source.live_bytes -= moved.size
+            source.live_bytes -= moved.source_size
         elif moved.kind == KIND_VALUE:
             target.live_records -= 1
             target.live_bytes -= moved.size

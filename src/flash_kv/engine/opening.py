@@ -16,12 +16,13 @@ def open_store(
     durability: DurabilitySpec = "process",
     io: IoKind = "mmap",
     read_only: bool = False,
+    codecs: tuple[str, str] | None = None,
     **options: Any,
 ) -> DB:
     """Open the store in the directory `path`, or make one there.
 
-    `index`: "btree" (ordered), "hash" (least memory, fastest point access) or "bptree" (ordered, on disk, for more keys
-    than memory has room for); any store opens with any.
+    `index`: "btree" or "skiplist" (ordered), "hash" (least memory, fastest point access) or "bptree" (ordered, on disk,
+    for more keys than memory has room for); any store opens with any.
     `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
     are the fields of `flash_kv.Options`.
 
@@ -30,4 +31,4 @@ def open_store(
     acknowledged is there.
     """
     chosen = Options.from_kwargs(index=index, durability=durability, io=io, read_only=read_only, **options)
-    return DB(path, chosen)
+    return DB(path, chosen, codecs=codecs)

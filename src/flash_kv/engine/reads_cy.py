@@ -8,33 +8,26 @@ A view copies nothing: it is a slice of the segment's memory, which stays mapped
 that a view takes the same time whatever the value's size.
 """
 
+from itertools import islice
+
 import cython
-from cython.cimports.cpython.bytes import (
-    PyBytes_AS_STRING,
-    PyBytes_CheckExact,
-    PyBytes_FromStringAndSize,
-    PyBytes_GET_SIZE,
-)
-from cython.cimports.cpython.list import PyList_New, PyList_SET_ITEM
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
-from cython.cimports.cpython.object import PyObject
-from cython.cimports.cpython.ref import Py_INCREF
-from cython.cimports.cpython.sequence import PySequence_Fast_ITEMS, PySequence_GetSlice
+from cython.cimports.cpython.sequence import PySequence_GetSlice
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
+from cython.cimports.flash_kv.engine.columns_cy import Column, KeyArray, key_column
 from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
 from cython.cimports.flash_kv.engine.reads_cy import entry_of
-from cython.cimports.flash_kv.intrinsics import load_relaxed64, prefetch, unlikely
-from cython.cimports.flash_kv.io.memory_cy import malloc
+from cython.cimports.flash_kv.intrinsics import load_relaxed64, unlikely
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
-    HEADER_SIZE,
-    KEY_SIZE_MAX,
     KIND_VALUE,
     RecordHeader,
     offset_of,
     record_size,
     segment_of,
+    value_start,
 )
 from cython.cimports.flash_kv.log.table_cy import (
     VIEW_WINDOW,
@@ -56,11 +49,11 @@ from cython.cimports.libc.stdint import uint8_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcpy
 
-from flash_kv.errors import CorruptionError, KeyTypeError
+from flash_kv.errors import CorruptionError
 
 LARGE_VALUE = cython.declare(uint64_t, 65536)
-# Keys of a batch are objects anywhere in memory: they are fetched this many ahead.
-KEYS_AHEAD = cython.declare(cython.Py_ssize_t, 12)
+# Keys looked up at a time where only the answers have to be in memory together.
+LOOKUP_PIECE = cython.declare(cython.Py_ssize_t, 1024)
 
 
 @cython.cclass
@@ -218,7 +211,7 @@ class Reads(Core):
             memory = cython.cast(object, ref.memory)
             # Noted before the check, which may give up the GIL: a withdrawal would write over them.
             is_value = record.kind == KIND_VALUE
-            start = offset_of(position) + HEADER_SIZE + record.key_size
+            start = offset_of(position) + value_start(record)
             end = start + record.value_size
             if record_size(record) < VIEW_WINDOW:
                 is_sound = is_record_sound(self.log, position, record)
@@ -263,56 +256,93 @@ class Reads(Core):
         )
 
     def get_many(self, keys) -> list:
-        """The values of `keys`, None for each that is absent; much faster than as many `get`s."""
+        """The values of `keys`, None for each that is absent; much faster than as many `get`s. Raises as `get`.
+
+        `keys`: any iterable, or an array of keys of one width.
+        """
         self.check_readable()
-        owned: object = keys if type(keys) is list and self.log.is_mapped else tuple(keys)
-        count: cython.Py_ssize_t = len(owned)
+        column: Column = key_column(keys)
+        array: KeyArray = KeyArray()
         i: cython.Py_ssize_t
         held: uint64_t = 0
         holds: cython.bint = False
-        parsed: cython.pointer(Key) = cython.cast(
-            cython.pointer(Key), malloc((count + 1) * cython.sizeof(Key))
-        )
-        entries: cython.pointer(uint64_t) = cython.cast(cython.pointer(uint64_t), malloc((count + 1) * 8))
+        if column is not None:
+            array.parse_column(column, 0, column.count, self.hash_key())
+        else:
+            array.parse(keys if type(keys) is list and self.log.is_mapped else tuple(keys), self.hash_key())
         try:
-            if parsed == cython.NULL or entries == cython.NULL:
-                raise MemoryError(f"no memory to look up {count} keys at once")
-            if not self.parse_bytes(owned, count, parsed):
-                owned = tuple([key if type(key) is str else bytes_of(key) for key in owned])
-                self.parse_any(owned, count, parsed)
-            self.index.find_many(parsed, count, entries)
-            for i in range(count):
-                holds = self.settle(cython.address(entries[i])) or holds
-            if holds:
-                # The GIL will be given up between the reads: the segments found must stay till the last one.
+            # Made before the look: a new list may set off the collector of cycles, and with it any Python code.
+            values: list = [None] * array.count
+            if not self.log.is_mapped:
                 self.hold(cython.address(held))
-            values: list = PyList_New(count)
-            for i in range(count):
-                value = (
-                    self.value_at(entries[i], cython.address(parsed[i]), None) if entries[i] != 0 else None
-                )
-                Py_INCREF(value)
-                PyList_SET_ITEM(values, i, value)
+                holds = True
+            self.index.find_many(array.keys, array.count, array.entries)
+            if not self.settle_many(array.entries, array.count) and not holds:
+                self.hold(cython.address(held))
+                holds = True
+                # Once more: before the hold began the GIL may have been given up, and what was found be gone.
+                self.index.find_many(array.keys, array.count, array.entries)
+                self.settle_many(array.entries, array.count)
+            for i in range(array.count):
+                if array.entries[i] != 0:
+                    values[i] = self.value_at(array.entries[i], cython.address(array.keys[i]), None)
             return values
         finally:
             if holds:
                 self.let_go(held)
-            free(parsed)
-            free(entries)
 
-    def settle(self, entry):
-        """Replace a version chain by its newest position; True when reading the record gives up the GIL."""
+    def contains_many(self, keys) -> list:
+        """For each of `keys` whether it is there; much faster than as many `in`s. Raises as `get`.
+
+        `keys`: any iterable, or an array of keys of one width; taken in pieces of a thousand.
+        """
+        self.check_readable()
+        column: Column = key_column(keys)
+        array: KeyArray = KeyArray()
+        answers: list = []
+        start: cython.Py_ssize_t = 0
+        if column is not None:
+            while start < column.count:
+                array.parse_column(column, start, min(LOOKUP_PIECE, column.count - start), self.hash_key())
+                self.add_answers(array, answers)
+                start += array.count
+            return answers
+        remaining = iter(keys)
+        while piece := tuple(islice(remaining, LOOKUP_PIECE)):
+            # What gives the keys may have closed the store.
+            self.check_readable()
+            array.parse(piece, self.hash_key())
+            self.add_answers(array, answers)
+        return answers
+
+    def add_answers(self, array, answers):
+        """Whether each key of the array is there."""
+        i: cython.Py_ssize_t
+        outcome: cython.int
+        self.index.find_many(array.keys, array.count, array.entries)
+        for i in range(array.count):
+            outcome = self.look_at(cython.address(array.keys[i]), array.entries[i])
+            if unlikely(outcome == FAILED_READ):
+                raise self.read_failure(cython.address(array.keys[i]))
+            answers.append(outcome == DONE)
+        return 0
+
+    def settle_many(self, entries, count):
+        """Replace version chains by their newest positions; True when all can be read without giving up the GIL."""
         header: cython.pointer(cython.const[RecordHeader])
-        if entry[0] == 0 or entry[0] == ENTRY_ERROR:
-            return False
-        entry[0] = newest_position(self.log, entry[0])
-        if not self.log.is_mapped:
-            return True
-        header = mapped_record(self.log, entry[0])
-        return header != cython.NULL and header.value_size >= LARGE_VALUE
+        i: cython.Py_ssize_t
+        is_short: cython.bint = self.log.is_mapped
+        for i in range(count):
+            if entries[i] == 0 or entries[i] == ENTRY_ERROR:
+                continue
+            entries[i] = newest_position(self.log, entries[i])
+            if self.log.is_mapped:
+                header = mapped_record(self.log, entries[i])
+                is_short = is_short and (header == cython.NULL or header.value_size < LARGE_VALUE)
+        return is_short
 
     def hold(self, lsn):
-        """Keep every segment there is now, as a snapshot does."""
+        """Keep every segment there is from now on, as a snapshot does. What was found before may be gone after it."""
         failed: cython.int
         lock_releasing_gil(cython.address(self.mutex))
         lsn[0] = self.writer.next_lsn - 1
@@ -326,48 +356,3 @@ class Reads(Core):
         lock_releasing_gil(cython.address(self.mutex))
         self.versions.close_snapshot(lsn)
         pthread_mutex_unlock(cython.address(self.mutex))
-
-    def parse_bytes(self, keys, count, parsed):
-        """Parse `count` keys if all are plain bytes of allowed sizes; the objects are fetched ahead of their use."""
-        items: cython.pointer(cython.pointer(PyObject)) = PySequence_Fast_ITEMS(keys)
-        hash_key: cython.pointer(cython.const[uint64_t]) = self.hash_key()
-        borrowed: Borrowed
-        i: cython.Py_ssize_t
-        size: cython.Py_ssize_t
-        borrowed.has_view = False
-        for i in range(count):
-            if i + KEYS_AHEAD < count:
-                prefetch(items[i + KEYS_AHEAD])
-            if not PyBytes_CheckExact(cython.cast(object, items[i])):
-                return False
-            size = PyBytes_GET_SIZE(cython.cast(object, items[i]))
-            if size == 0 or size > KEY_SIZE_MAX:
-                return False
-            borrowed.data = cython.cast(
-                cython.pointer(uint8_t), PyBytes_AS_STRING(cython.cast(object, items[i]))
-            )
-            borrowed.size = size
-            begin_key(cython.address(parsed[i]), cython.address(borrowed), hash_key)
-        return True
-
-    def parse_any(self, keys, count, parsed):
-        """Parse `count` keys that are bytes or str."""
-        borrowed: Borrowed
-        i: cython.Py_ssize_t
-        for i in range(count):
-            borrow_key(keys[i], cython.address(borrowed))
-            begin_key(cython.address(parsed[i]), cython.address(borrowed), self.hash_key())
-        return 0
-
-
-@cython.cfunc
-def bytes_of(key: object) -> bytes:
-    if type(key) is bytes:
-        return key
-    try:
-        view = memoryview(key)
-    except TypeError:
-        raise KeyTypeError(type(key).__name__) from None
-    if not view.c_contiguous:
-        raise KeyTypeError(f"non-contiguous {type(key).__name__}")
-    return bytes(view)

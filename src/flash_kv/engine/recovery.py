@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from flash_kv.engine import naming
 from flash_kv.engine.leftovers import remove_leftovers, require_current_manifest
 from flash_kv.engine.reports import RecoveryReport
 from flash_kv.engine.taking_over import known_segments, misfit
@@ -33,7 +34,7 @@ from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
-from flash_kv.log.manifest import Manifest, SegmentEntry, read_manifest, write_manifest
+from flash_kv.log.manifest import RAW_CODECS, Codecs, Manifest, SegmentEntry, read_manifest, write_manifest
 from flash_kv.log.names import INDEX, MANIFEST, hint_name, parse
 from flash_kv.log.records import (
     SEGMENT_HEADER_SIZE,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 LOAD_THREADS_MAX = 8
 # Below, all segments are read in the time that it takes to start threads.
 THREADS_FROM_BYTES = 4 * 1024**2
+# To map a file, touch it and unmap it takes longer than to read so much.
+SMALL_HINT_BYTES = 16 * 1024
 
 Result = TypeVar("Result")
 
@@ -142,10 +145,15 @@ def require_own(system: System, directory: Path, options: Options) -> None:
         raise StoreNotFoundError(directory)
 
 
-def find_or_create(system: System, directory: Path, options: Options) -> Manifest:
-    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow."""
+def find_or_create(system: System, directory: Path, options: Options, codecs: Codecs | None) -> Manifest:
+    """The manifest of the store in `directory`; of a new, empty one if there is none and options allow.
+
+    A new one names its codecs from its first manifest on, so no crash leaves a store without.
+    """
     try:
-        return read_manifest(system, directory)
+        found = read_manifest(system, directory)
+        naming.require(directory, found.codecs, codecs)
+        return found
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -156,6 +164,7 @@ def find_or_create(system: System, directory: Path, options: Options) -> Manifes
         hash_key=system.random_bytes(16),
         epoch=0,
         next_segment_id=1,
+        codecs=codecs or RAW_CODECS,
         segments=(),
     )
     try:
@@ -312,7 +321,7 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
     try:
         source: Mapping | bytes
         size = system.file_size(path)
-        if segment.mapping is not None and size:
+        if segment.mapping is not None and size > SMALL_HINT_BYTES:
             source = segments.map_hint(fd, size)
         else:
             source = system.read_at(fd, size, 0)
@@ -375,7 +384,7 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
     try:
         return load_index(index, table, runs).keys
     except OSError as error:
-        raise storage_error(error, path=segments.directory / INDEX, operation="write") from error
+        raise storage_error(error, path=os.path.join(segments.directory, INDEX), operation="write") from error
     except LoadError as error:
         path = segments.open[error.segment_id].path
         if error.errno:

@@ -28,8 +28,9 @@ from flash_kv.engine.reports import Damage, RepairReport
 from flash_kv.engine.staging import Staging
 from flash_kv.errors import CorruptionError, FlashKVError, StrPath, storage_error
 from flash_kv.io.system import REAL, System
+from flash_kv.log.manifest import Codecs
 from flash_kv.log.records import KIND_TOMBSTONE
-from flash_kv.options import Options
+from flash_kv.options import ALIGNMENTS, Options
 
 
 class _Winner(NamedTuple):
@@ -40,12 +41,16 @@ class _Winner(NamedTuple):
     """Which of the segments it is in."""
     value_offset: int
     value_size: int
+    is_aligned: bool = False
 
 
-def repair(source: StrPath, dest: StrPath, *, system: System = REAL) -> RepairReport:
+def repair(
+    source: StrPath, dest: StrPath, *, codecs: tuple[str, str] | None = None, system: System = REAL
+) -> RepairReport:
     """Copy all that is sound in the store at `source` to a new store at `dest`, which must not exist.
 
-    `source` may lack its manifest, segments, or parts of them; it is not changed. The new store is durable
+    `source` may lack its manifest, segments, or parts of them; it is not changed. `codecs`: the names of its codecs,
+    as `DB.codecs` has them, for when the manifest that knows them is lost. The new store is durable
     before it appears. Raises StoreNotFoundError, LockedError while a writer has `source` open,
     FormatVersionError, StoreFullError, StorageError (EEXIST when `dest` exists); then there is no `dest`.
     """
@@ -55,7 +60,7 @@ def repair(source: StrPath, dest: StrPath, *, system: System = REAL) -> RepairRe
         locked_names(system, directory) as names,
         Staging(system, dest, "repair", apart_from=directory) as staging,
     ):
-        salvage = _Salvage(system, directory)
+        salvage = _Salvage(system, directory, codecs)
         try:
             salvage.read(names)
             lost_keys = salvage.leave_out_lost()
@@ -82,8 +87,9 @@ def repair(source: StrPath, dest: StrPath, *, system: System = REAL) -> RepairRe
 class _Salvage:
     """What is sound, and what is known to be lost."""
 
-    def __init__(self, system: System, directory: Path) -> None:
+    def __init__(self, system: System, directory: Path, codecs: Codecs | None) -> None:
         self._system = system
+        self._codecs = codecs
         self._directory = directory
         self._segments: list[Checked] = []
         self._winners: dict[bytes, _Winner] = {}
@@ -102,6 +108,8 @@ class _Salvage:
         """Find the newest record of each key in all segments."""
         layout = layout_of(self._system, self._directory, names)
         self.damages += layout.damages
+        if layout.manifest is not None:
+            self._codecs = layout.manifest.codecs
         previous_lsn = 0 if layout.manifest is None else layout.manifest.last_lsn
         for identity in layout.segments:
             # An unlisted segment of the writer is there because the manifest is an older copy: nothing proves
@@ -143,7 +151,9 @@ class _Salvage:
             self.records_salvaged += segment.scan.record_count
             for record in segment.scan.records():
                 size = -1 if record.kind == KIND_TOMBSTONE else record.value_size
-                self._offer(record.key, _Winner(record.lsn, place, record.value_offset, size))
+                self._offer(
+                    record.key, _Winner(record.lsn, place, record.value_offset, size, record.is_aligned)
+                )
         if segment.damages:
             self._take_lost(segment)
 
@@ -203,7 +213,10 @@ class _Salvage:
             for key, winner in self._winners.items()
             if winner.value_size >= 0
         )
-        with DB(path, Options(index="hash", compaction="off"), system=self._system) as db:
+        # All of them, if one is: a store with values of both kinds was opened with two alignments.
+        is_aligned = any(winner.is_aligned for winner in self._winners.values())
+        options = Options(index="hash", compaction="off", align=ALIGNMENTS[-1] if is_aligned else 1)
+        with DB(path, options, system=self._system, codecs=self._codecs) as db:
             for place, offset, size, key in values:
                 content = self._segments[place].content
                 value = b"" if content is None else content.read(offset, size)

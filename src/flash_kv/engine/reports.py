@@ -154,6 +154,8 @@ class Stats(_Report):
 
     path: Path
     index: str
+    codecs: tuple[str, str]
+    """The names of the codecs of its values and keys."""
     keys: int
     segments: int
     live_bytes: int

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
-from flash_kv.errors import storage_error
+from flash_kv.errors import StrPath, storage_error
 from flash_kv.io.system import System
 from flash_kv.log.names import RESERVE
 
@@ -20,9 +19,9 @@ from flash_kv.log.names import RESERVE
 class Reserve:
     """The reserve of one store; with `size` 0 there is none."""
 
-    def __init__(self, system: System, directory: Path, size: int) -> None:
+    def __init__(self, system: System, directory: StrPath, size: int) -> None:
         self._system = system
-        self._path = directory / RESERVE
+        self._path = os.path.join(directory, RESERVE)
         self._size = size
 
     def keep(self) -> None:

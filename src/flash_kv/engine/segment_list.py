@@ -6,14 +6,14 @@ Lock order, invariants and the life of a segment: segment_set.py, where what is 
 from __future__ import annotations
 
 import errno
+import os
 import threading
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine.part import Part
 from flash_kv.engine.reserve import Reserve
-from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, storage_error
+from flash_kv.engine.steps import call_all
+from flash_kv.errors import ClosedError, FlashKVError, StorageError, StoreFullError, StrPath, storage_error
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.system import System
 from flash_kv.log.manifest import Manifest, Origin, SegmentEntry, read_manifest, write_manifest
@@ -30,18 +30,20 @@ class SegmentList(Part):
     """All segments of one store and their manifest."""
 
     def __init__(
-        self, system: System, directory: Path, options: Options, manifest: Manifest, store: DB
+        self, system: System, directory: StrPath, options: Options, manifest: Manifest, store: DB
     ) -> None:
         super().__init__(store)
         self.system = system
-        self.directory = directory
+        # Not a Path: to join one takes as long as to open a file.
+        self.directory = os.fspath(directory)
         self.options = options
-        self.reserve = Reserve(system, directory, options.reserve_bytes)
+        self.reserve = Reserve(system, self.directory, options.reserve_bytes)
         self.store_id = manifest.store_id
         self.hash_key = manifest.hash_key
         self.epoch = manifest.epoch
         self.next_segment_id = manifest.next_segment_id
         self.last_lsn = manifest.last_lsn
+        self.codecs = manifest.codecs
         self.entries: dict[int, SegmentEntry] = {entry.segment_id: entry for entry in manifest.segments}
         self.open: dict[int, Segment] = {}
         self.unsealed: dict[int, Segment] = {}
@@ -106,10 +108,8 @@ class SegmentList(Part):
 
     def release_hints(self) -> None:
         """Unmap the hint files: not left to whoever holds their runs, such as an exception's traceback."""
-        with ExitStack() as steps:
-            for mapping in self._hint_mappings:
-                steps.callback(mapping.close)
-        self._hint_mappings.clear()
+        mappings, self._hint_mappings = self._hint_mappings, []
+        call_all([mapping.close for mapping in mappings])
 
     # -- the manifest
 
@@ -130,7 +130,7 @@ class SegmentList(Part):
         """Give up a hint file for its space: it only saves time. False when there is none."""
         for segment_id in self.entries:
             try:
-                self.system.unlink(self.directory / hint_name(segment_id))
+                self.system.unlink(os.path.join(self.directory, hint_name(segment_id)))
                 return True
             except FileNotFoundError:
                 continue
@@ -148,6 +148,7 @@ class SegmentList(Part):
             epoch=self.epoch,
             next_segment_id=self.next_segment_id,
             last_lsn=self.last_lsn,
+            codecs=self.codecs,
             segments=tuple(self.entries[segment_id] for segment_id in sorted(self.entries)),
         )
         try:

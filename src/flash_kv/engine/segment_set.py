@@ -15,10 +15,12 @@ record is found; a file is removed only after a manifest without it is durable.
 from __future__ import annotations
 
 import errno
+import os
 import time
-from contextlib import ExitStack
+from functools import partial
 
 from flash_kv.engine.segment_list import SegmentList
+from flash_kv.engine.steps import call_all
 from flash_kv.errors import StorageError, StoreFullError, storage_error
 from flash_kv.log.hint_file import write_hint
 from flash_kv.log.hints_cy import HintRun, build_hint
@@ -273,10 +275,9 @@ class SegmentSet(SegmentList):
             self.removable.append(segment)
             self.retired.append((segment, retired_at))
             del self.open[segment_id]
-        with ExitStack() as steps:
-            while self.removable:
-                # Once: a file that cannot be unlinked is the next open's.
-                steps.callback(self._unlink, self.removable.pop())
+        # Once: a file that cannot be unlinked is the next open's.
+        removing, self.removable = self.removable, []
+        call_all([partial(self._unlink, segment) for segment in removing])
 
     def adopt(self, outputs: list[Segment]) -> list[Segment]:
         """Make outputs durable, for `install`; empty ones go."""
@@ -335,7 +336,7 @@ class SegmentSet(SegmentList):
                         self._unlink(segment)
 
     def _unlink(self, segment: Segment) -> None:
-        for path in (segment.path, self.directory / hint_name(segment.segment_id)):
+        for path in (segment.path, os.path.join(self.directory, hint_name(segment.segment_id))):
             try:
                 self.system.unlink(path)
             except FileNotFoundError:
@@ -399,10 +400,8 @@ class SegmentSet(SegmentList):
             self.retired.clear()
             self.spare = None
             # All of them, also when closing one fails.
-            with ExitStack() as steps:
-                steps.callback(self.release_hints)
-                for segment in closing:
-                    # A read that runs without the GIL ends before its pages go; no other begins in a closed store.
-                    while not self.store._unregister(segment.segment_id):
-                        time.sleep(0.0005)
-                    steps.callback(segment.close)
+            for segment in closing:
+                # A read that runs without the GIL ends before its pages go; no other begins in a closed store.
+                while not self.store._unregister(segment.segment_id):
+                    time.sleep(0.0005)
+            call_all([*(segment.close for segment in closing), self.release_hints])

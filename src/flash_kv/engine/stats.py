@@ -50,6 +50,7 @@ def gather(db: DB) -> Stats:
     return Stats(
         path=db.path,
         index=db.options.index,
+        codecs=db.codecs,
         keys=len(db),
         segments=len(segments),
         live_bytes=live_bytes,

@@ -36,11 +36,12 @@ Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
 class Store(Writes):
     """The compiled part of a `DB`."""
 
-    def _set_up(self, table: SegmentTable, is_mapped: bool, write_hook: object) -> None:
+    def _set_up(self, table: SegmentTable, is_mapped: bool, write_hook: object, align: int = 1) -> None:
         self.table = table
         self.log = cython.address(table.state)
         self.versions = VersionChains(table)
         self.writer = LogWriter(is_mapped, 1, write_hook)
+        self.writer.align = align
 
     def _install_index(self, index: Index, key_count: int) -> None:
         """The index that answers from now on. Requires: no writer and no reader without the GIL."""

@@ -12,7 +12,11 @@ TROUBLED: int
 
 class Store(Writes):
     def _set_up(
-        self, table: SegmentTable, is_mapped: bool, write_hook: Callable[[int, bytes, int], None] | None
+        self,
+        table: SegmentTable,
+        is_mapped: bool,
+        write_hook: Callable[[int, bytes, int], None] | None,
+        align: int = 1,
     ) -> None: ...
     def _install_index(self, index: Index, key_count: int) -> None: ...
     def _index_bytes(self) -> int: ...

@@ -192,10 +192,10 @@ class _PartCheck:
         if self.segment.content is None and self._is_retired():
             if part.is_empty:
                 # Closed and removed without ever having been used.
-                self.segment = Checked(identity, one.path)
+                self.segment = Checked(identity, Path(one.path))
                 self.hint = CheckedHint()
                 return
-            self.segment = Checked(identity, one.path, _content_of(db, one))
+            self.segment = Checked(identity, Path(one.path), _content_of(db, one))
             self.segment.run_scan(is_salvage=False)
         self.hint = CheckedHint()
         if part.is_sealed:

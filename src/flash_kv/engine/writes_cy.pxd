@@ -15,4 +15,6 @@ cdef class Writes(Reads):
     cdef int delete_one(self, object key) except -1
     cdef object take_one(self, object key, object wanted)
     cdef int commit_batch(self, BatchBuffer batch, Commit* commit) except -1
+    cdef int put_sorted(self, BatchBuffer batch, object pairs, object values) except -1
+    cdef int commit_piece(self, BatchBuffer batch) except -1
     cdef int commit_busy(self, BatchBuffer batch, Commit* commit) except -1

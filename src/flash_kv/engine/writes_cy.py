@@ -14,7 +14,8 @@ from cython.cimports.flash_kv.engine.arguments_cy import (
     borrow_value,
     release,
 )
-from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer
+from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer, require_pairs
+from cython.cimports.flash_kv.engine.columns_cy import Column, key_column, value_column
 from cython.cimports.flash_kv.engine.core_cy import (
     ABSENT,
     DONE,
@@ -25,7 +26,7 @@ from cython.cimports.flash_kv.engine.core_cy import (
 )
 from cython.cimports.flash_kv.engine.reads_cy import Reads
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE
+from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE, padded_size
 from cython.cimports.flash_kv.log.table_cy import Key
 from cython.cimports.libc.stdint import uint64_t
 
@@ -36,16 +37,12 @@ NOGIL_BATCH = cython.declare(uint64_t, 64)
 KEPT_BYTES = cython.declare(uint64_t, 1 << 20)
 KEPT_RECORDS = cython.declare(uint64_t, 1 << 14)
 
+# What a sorted load commits at a time: it stays in the cache from one step to the next.
+PIECE_BYTES = cython.declare(uint64_t, 1 << 17)
+
 BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
 
 NOTHING = cython.declare(object, object())
-
-
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def record_bytes(key_size: uint64_t, value_size: uint64_t) -> uint64_t:
-    return (HEADER_SIZE + key_size + value_size + 7) & ~cython.cast(uint64_t, 7)
 
 
 @cython.cclass
@@ -113,7 +110,9 @@ class Writes(Reads):
                         break
                     if outcome != NEEDS_ROOM:
                         self.raise_failure(outcome, cython.address(parsed))
-                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+                    self._make_room(
+                        padded_size(parsed.size, self.writer.align - 1, borrowed_value.size), False
+                    )
             finally:
                 release(cython.address(borrowed_value))
         finally:
@@ -167,7 +166,7 @@ class Writes(Reads):
                     break
                 if outcome != NEEDS_ROOM:
                     self.raise_failure(outcome, cython.address(parsed))
-                self._make_room(record_bytes(parsed.size, 0), True)
+                self._make_room(padded_size(parsed.size, 0, 0), True)
         finally:
             release(cython.address(borrowed))
         self.finish(cython.address(commit))
@@ -226,7 +225,9 @@ class Writes(Reads):
                         break
                     if outcome != NEEDS_ROOM:
                         self.raise_failure(outcome, cython.address(parsed))
-                    self._make_room(record_bytes(parsed.size, borrowed_value.size), False)
+                    self._make_room(
+                        padded_size(parsed.size, self.writer.align - 1, borrowed_value.size), False
+                    )
                 value = PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, borrowed_value.data), borrowed_value.size
                 )
@@ -264,7 +265,7 @@ class Writes(Reads):
                     # It is in the log, and in the index in part.
                     self._unwind(commit.segment_id, commit.offset, commit.size, commit.lsn)
                 self.raise_failure(outcome, cython.address(batch.keys[0]))
-            self._make_room(HEADER_SIZE + batch.size, batch.puts == 0)
+            self._make_room(HEADER_SIZE + self.batch_room(batch), batch.puts == 0)
 
     def _commit_waiting(self, batch: BatchBuffer, durability: object) -> int:
         """Commit a batch, all or nothing; how many of its keys existed before.
@@ -297,32 +298,73 @@ class Writes(Reads):
         is_mine: cython.bint = Py_REFCNT(buffer) == 1 and not buffer.is_busy
         if is_mine and buffer.capacity <= KEPT_BYTES and buffer.array_size <= KEPT_RECORDS:
             buffer.forget()
+            buffer.last_key = None
             self.spare_buffer = buffer
 
-    def put_many(self, pairs) -> None:
+    def put_many(self, pairs, values=None, *, sorted: cython.bint = False) -> None:
         """Store all `(key, value)` pairs, or the items of a mapping, as one batch: all of them or none.
 
-        The pairs are gathered in memory first; when the iterable raises, nothing is written. Raises as `put`.
+        With `values`, `pairs` are the keys: two iterables of the same length, or arrays of items of one width. All are
+        gathered in memory first; when an iterable raises, nothing is written. Raises as `put`.
+
+        `sorted`: they come in ascending order of keys, any number of them: written in pieces of about 128 KiB, each
+        a batch, by way of the end of the index where they lie behind its last key. KeyOrderError at the first key that
+        is below the one before it. Whatever is raised, the pieces before are stored.
         """
         batch: BatchBuffer
         self.check_writable()
-        if type(pairs) is dict:
+        if values is None and type(pairs) is dict:
             pairs = pairs.items()
-        elif hasattr(pairs, "keys"):
+        elif values is None and hasattr(pairs, "keys"):
             pairs = [(key, pairs[key]) for key in pairs.keys()]
         batch = self._take_buffer()
-        for key, value in pairs:
-            batch.add_put(key, value)
-        self._commit_waiting(batch, None)
+        if sorted:
+            self.put_sorted(batch, pairs, values)
+        else:
+            batch.add_puts(pairs, values)
+            self._commit_waiting(batch, None)
         self._give_back(batch)
 
+    def put_sorted(self, batch, pairs, values):
+        """The pieces of a sorted `put_many`."""
+        keys: Column = None
+        column: Column = None
+        number: uint64_t = 0
+        piece_bytes: uint64_t = min(PIECE_BYTES, self.options.segment_bytes_max // 4)
+        if values is not None:
+            keys, column = key_column(pairs), value_column(values)
+            if keys is not None and column is not None:
+                require_pairs(keys, column)
+                while number < cython.cast(uint64_t, keys.count):
+                    number = batch.add_piece(keys, column, number, piece_bytes)
+                    self.commit_piece(batch)
+                return 0
+            pairs = zip(pairs, values, strict=True)
+        for key, value in pairs:
+            batch.add_put(key, value)
+            batch.require_order(number)
+            number += 1
+            if batch.size >= piece_bytes:
+                self.commit_piece(batch)
+        self.commit_piece(batch)
+        return 0
+
+    def commit_piece(self, batch):
+        """Commit what a sorted load has gathered, and go on with the last key at hand to compare the next with."""
+        batch.is_ascending = True
+        self._commit_waiting(batch, None)
+        batch.keep_last()
+        return 0
+
     def delete_many(self, keys) -> int:
-        """Delete all `keys` as one batch; how many of them were there. Raises as `put`."""
+        """Delete all `keys`, any iterable or an array of one width, as one batch; how many of them were there.
+
+        Raises as `put`.
+        """
         batch: BatchBuffer
         self.check_writable()
         batch = self._take_buffer()
-        for key in keys:
-            batch.add_delete(key)
+        batch.add_deletes(keys)
         found: int = self._commit_waiting(batch, None)
         self._give_back(batch)
         return found

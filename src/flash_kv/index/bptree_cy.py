@@ -27,7 +27,7 @@ from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_KEY_SIZE_MAX
 from cython.cimports.flash_kv.index.bptree_tree_cy import BPTREE_HEIGHT_MAX, PageTree
 from cython.cimports.flash_kv.index.btree_cy import BTreeIndex
 from cython.cimports.flash_kv.index.index_cy import Index, Walk
-from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES
+from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, Place
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
 from cython.cimports.flash_kv.io.mutex import (
     lock_under_any,
@@ -160,6 +160,14 @@ class BPTreeIndex(Index):
                     prefetch(ref.data + offset_of(position))
                     prefetch(ref.data + offset_of(position) + 64)
         pthread_mutex_unlock(cython.address(self.mutex))
+
+    def is_above(self, key):
+        is_above: cython.bint = False
+        if self.long_count == 0 and key.size <= PAGE_KEY_SIZE_MAX:
+            self._lock()
+            is_above = self.tree.is_above(key.data, key.size)
+            pthread_mutex_unlock(cython.address(self.mutex))
+        return is_above
 
     def upsert(self, key, entry):
         old: uint64_t
@@ -361,8 +369,8 @@ class BPTreeIndex(Index):
     def take_table(self, number: int, is_wanted: bool) -> bytes:
         """A part of the page table as the checkpoint needs it, if it has changed or `is_wanted`; else b""."""
         table: uint32_t = number
-        content: bytes = bytes(TABLE_PAGES * 4)
-        place = cython.cast(cython.pointer(uint32_t), PyBytes_AS_STRING(content))
+        content: bytes = bytes(TABLE_PAGES * cython.sizeof(Place))
+        place = cython.cast(cython.pointer(Place), PyBytes_AS_STRING(content))
         page: uint64_t = cython.cast(uint64_t, table) * TABLE_PAGES
         # There is no page 0.
         i: uint64_t = 1 if table == 0 else 0
@@ -372,7 +380,7 @@ class BPTreeIndex(Index):
         else:
             self.tree.store.stale_tables[table] = 0
             while i < TABLE_PAGES and page + i < self.tree.frozen_end:
-                place[i] = cython.cast(cython.pointer(uint32_t), self.tree.store.saved.data)[page + i]
+                place[i] = cython.cast(cython.pointer(Place), self.tree.store.saved.data)[page + i]
                 i += 1
         pthread_mutex_unlock(cython.address(self.mutex))
         return content
@@ -419,7 +427,7 @@ class BPTreeIndex(Index):
         """Take over a part of the page table of a checkpoint; False when it cannot be right. MemoryError."""
         if self.tree.store.load_table(
             number,
-            cython.cast(cython.pointer(uint32_t), PyBytes_AS_STRING(content)),
+            cython.cast(cython.pointer(Place), PyBytes_AS_STRING(content)),
             pages_end,
         ):
             if self.tree.store.error == ENOMEM:

@@ -29,6 +29,8 @@ cdef class PageTree:
     # NULL: see store.error. The tree is not empty.
     cdef Page* descend(self, const uint8_t* data, uint32_t size, PageWay* way) noexcept nogil
     cdef uint64_t get(self, const uint8_t* data, uint32_t size) noexcept nogil
+    # False when that cannot be told.
+    cdef bint is_above(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef uint64_t put(self, const uint8_t* data, uint32_t size, uint64_t entry) noexcept nogil
     cdef uint64_t take(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef bint swap(self, const uint8_t* data, uint32_t size, uint64_t old, uint64_t new) noexcept nogil

@@ -104,6 +104,19 @@ class PageTree:
         slot = page_search(page, data, size, cython.address(is_found))
         return page_value(page, slot) if is_found else 0
 
+    def is_above(self, data, size):
+        way: PageWay
+        page: cython.pointer(Page)
+        is_found: cython.bint = False
+        if self.root == 0:
+            return True
+        page = self.descend(data, size, cython.address(way))
+        return (
+            page != cython.NULL
+            and way.is_last
+            and page_search(page, data, size, cython.address(is_found)) == page.count
+        )
+
     def put(self, data, size, entry):
         way: PageWay
         page: cython.pointer(Page)

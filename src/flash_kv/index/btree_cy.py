@@ -1,4 +1,4 @@
-"""The ordered index: a B+ tree whose keys stay in the log. This module is its writing side.
+"""The default index: a B+ tree whose keys stay in the log. This module is the way from the root to a leaf.
 
 A node is 1 KiB: 58 slots of 8 key bytes and 8 bytes of value, and 14 hints that lead a search to one cache line of
 slots (btree_node.pxd draws it). A leaf's values are entries, an inner node's are children with the separators
@@ -8,8 +8,14 @@ that short random keys, decimal numbers and addresses with long common beginning
 Memory, with a million keys: 18.5 bytes a key when they arrive in order, 26.5 when they arrive at random, and up to 32
 when they share long beginnings.
 
-Readers take no lock (btree_reader_cy, btree_walk_cy). One writer at a time; it changes nodes from the top down in steps
-that each leave a correct tree, and takes all memory that a step needs before its first change.
+Readers take no lock: optimistic lock coupling (Leis et al. 2016). A reader reads a node's version, then what it needs,
+then the version again; on the way down the parent's version is checked once more after the child's was read. A writer
+that moves keys between nodes marks parent and children all at once, so a reader that passed has the right child. What
+follows in the leaf is the same for all ordered kinds (leaf_reader_cy, leaf_index_cy).
+
+A search costs the memory about one cache miss in the leaf and one at the record. The first would be two (which line
+of slots is needed stands in the hints), so the half of the leaf where the key should be is fetched with the hints; of
+the node above the leaf too, for there are many of those and the smaller caches do not hold them all.
 
 Invariants: those that btree_check_cy checks.
 """
@@ -17,66 +23,143 @@ Invariants: those that btree_check_cy checks.
 import cython
 from cython.cimports.flash_kv.index.btree_check_cy import check_tree
 from cython.cimports.flash_kv.index.btree_inner_cy import grow_root, route, split_inner
-from cython.cimports.flash_kv.index.btree_leaf_cy import (
-    SEEK_FAILED,
-    SEEK_FOUND,
-    SEEK_TIED,
-    SeekResult,
-    admit,
-    find_slot,
-    raise_leaf,
-    seek_slot,
-)
 from cython.cimports.flash_kv.index.btree_merge_cy import merge_leaf
 from cython.cimports.flash_kv.index.btree_node import (
     HEIGHT_MAX,
     NODE_SLOTS,
-    NODE_SLOTS_MIN,
-    TAG_MASK,
     Node,
     Path,
-    Slot,
     Tree,
-    begin_write,
-    blob_at,
-    blob_data,
-    candidate,
     child_of,
     end_write,
     head_of,
-    insert_slot,
-    is_tied,
-    leaf_bound,
-    leaf_head,
-    mix_key,
     node_at,
     prefetch_child,
     prefetch_hints,
     prefetch_lines,
-    remove_slot,
 )
-from cython.cimports.flash_kv.index.btree_reader_cy import BTreeReader
 from cython.cimports.flash_kv.index.btree_split_cy import split_leaf
-from cython.cimports.flash_kv.intrinsics import fence_release, store_release64, unlikely
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR
-from cython.cimports.flash_kv.log.table_cy import MATCH_YES, compare_key
+from cython.cimports.flash_kv.index.btree_walk_cy import walk_once
+from cython.cimports.flash_kv.index.leaf_index_cy import LeafIndex
+from cython.cimports.flash_kv.index.leaf_reader_cy import Spot
+from cython.cimports.flash_kv.intrinsics import (
+    fence_acquire,
+    fence_release,
+    load_acquire64,
+    load_relaxed64,
+    store_release64,
+    unlikely,
+)
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint32_t, uint64_t
-from cython.cimports.libc.string import memcmp
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _go_down(spot: cython.pointer(Spot), child: cython.pointer(Node)) -> cython.bint:
+    """To a child whose number was read in the node; False when the node changed meanwhile."""
+    version: uint64_t = load_acquire64(cython.address(child.version))
+    fence_acquire()
+    if unlikely(load_relaxed64(cython.address(spot.node.version)) != spot.version or version & 1):
+        return False
+    spot.node = child
+    spot.version = version
+    return True
 
 
 @cython.final
 @cython.cclass
-class BTreeIndex(BTreeReader):
+class BTreeIndex(LeafIndex):
     """Entries by key, in key order."""
 
-    def reserve(self, count):
-        return self.store.reserve(count)
+    def _walk_once(self, state, entries, capacity):
+        return walk_once(self.store, self.log, state, entries, capacity)
 
-    def clear(self):
-        self.store.reset()
+    def _enter_root(self, spot):
+        """The root, NULL of an empty tree; False when it changes just now."""
+        tree: cython.pointer(Tree) = self.tree
+        version: uint64_t = load_acquire64(cython.address(tree.version))
+        number: uint32_t = tree.root
+        spot.node = cython.NULL
+        if unlikely(version & 1 or number >= tree.nodes_size):
+            return False
+        if number != 0:
+            spot.node = node_at(self.base, number)
+            spot.version = load_acquire64(cython.address(spot.node.version))
+            if unlikely(spot.version & 1):
+                return False
+        fence_acquire()
+        return load_relaxed64(cython.address(tree.version)) == version
 
-    def _descend(self, key, path):
+    def _find_leaf(self, key, spot):
+        """The leaf for the key, NULL in an empty tree; False when something changed meanwhile."""
+        tree: cython.pointer(Tree) = self.tree
+        node: cython.pointer(Node)
+        child: cython.pointer(Node)
+        number: uint32_t
+        slot: uint32_t
+        level: uint32_t
+        if unlikely(not self._enter_root(spot)):
+            return False
+        if unlikely(spot.node == cython.NULL):
+            return True
+        level = spot.node.level
+        while level > 0:
+            node = spot.node
+            slot = route(tree, self.blobs, node, key)
+            number = child_of(node, slot)
+            if unlikely(number >= tree.nodes_size):
+                return False
+            child = node_at(self.base, number)
+            if level <= 2:
+                prefetch_child(node, slot, head_of(key.data, key.size, node.skip), child)
+            else:
+                prefetch_hints(child)
+            if unlikely(not _go_down(spot, child)):
+                return False
+            level -= 1
+        return True
+
+    def _find_leaves(self, keys, group):
+        """Take a group of keys to their leaves, level by level, so that their cache misses overlap."""
+        tree: cython.pointer(Tree) = self.tree
+        root: Spot
+        spot: cython.pointer(Spot)
+        level: uint32_t
+        i: uint32_t
+        if not self._enter_root(cython.address(root)):
+            root.node = cython.NULL
+        level = root.node.level if root.node != cython.NULL else 0
+        for i in range(group.count):
+            group.spots[i] = root
+        while level > 0:
+            for i in range(group.count):
+                spot = cython.address(group.spots[i])
+                group.numbers[i] = 0
+                if unlikely(spot.node == cython.NULL):
+                    continue
+                group.numbers[i] = child_of(
+                    spot.node, route(tree, self.blobs, spot.node, cython.address(keys[i]))
+                )
+                if unlikely(group.numbers[i] >= tree.nodes_size):
+                    spot.node = cython.NULL
+                    continue
+                prefetch_hints(node_at(self.base, group.numbers[i]))
+            for i in range(group.count):
+                spot = cython.address(group.spots[i])
+                if unlikely(
+                    spot.node == cython.NULL or not _go_down(spot, node_at(self.base, group.numbers[i]))
+                ):
+                    spot.node = cython.NULL
+            level -= 1
+
+    def _descend(self, key):
+        path: Path
+        return self._find_path(key, cython.address(path))
+
+    def _find_path(self, key, path):
         """The leaf for the key and the way to it. Write lock held; the tree is not empty."""
         tree: cython.pointer(Tree) = self.tree
         level: uint32_t = tree.height - 1
@@ -119,159 +202,31 @@ class BTreeIndex(BTreeReader):
         store_release64(cython.address(tree.version), tree.clock)
         return True
 
-    def _append(self, key, mixed, entry):
-        """Insert a key that is above all others, without a descent; False when it is not, or there is no room."""
-        leaf: cython.pointer(Node) = node_at(self.base, self.tree.tail)
-        head: uint64_t
-        last: cython.pointer(Slot)
-        order: cython.int = 0
-        is_above: cython.bint
-        if self.tree.tail == 0 or leaf.count == 0 or leaf.count == NODE_SLOTS:
-            return False
-        if leaf.skip > leaf.fence_skip and (
-            key.size < leaf.skip
-            or memcmp(key.data, blob_data(blob_at(self.blobs, leaf.prefix)), leaf.skip) != 0
-        ):
-            return False
-        head = leaf_head(key.data, key.size, leaf.skip, mixed)
-        last = cython.address(leaf.slots[leaf.count - 1])
-        is_above = head > last.head | TAG_MASK
-        if not is_above and (
-            not is_tied(head, last.head)
-            or compare_key(self.log, last.value, key, cython.address(order)) != MATCH_YES
-            or order <= 0
-        ):
-            return False
-        begin_write(leaf)
-        insert_slot(leaf, leaf.count, head, entry)
-        end_write(self.tree, leaf)
-        self.tree.count += 1
-        if not is_above:
-            raise_leaf(self.store, self.log, leaf)
-        return True
-
-    def _make_room(self, path, key, slot):
-        """One split on the way to a leaf that is not full; False, with the reason in the key, when there is none."""
+    def _make_room(self, leaf, key, slot):
+        path: Path
         level: uint32_t = 1
+        # The way is not kept until then: a leaf is seldom full.
+        self._find_path(key, cython.address(path))
         while level < path.height and node_at(self.base, path.nodes[level]).count == NODE_SLOTS:
             level += 1
-        if level == path.height and (path.height == HEIGHT_MAX or grow_root(self.store, path) != 0):
+        if level == path.height and (
+            path.height == HEIGHT_MAX or grow_root(self.store, cython.address(path)) != 0
+        ):
             key.error = ENOMEM
             key.bad_position = 0
             return False
         if level == 1:
-            return split_leaf(self.store, self.log, path, key, slot) == 0
-        if split_inner(self.store, path, level - 1) != 0:
+            return split_leaf(self.store, self.log, cython.address(path), key, slot) == 0
+        if split_inner(self.store, cython.address(path), level - 1) != 0:
             key.error = ENOMEM
             key.bad_position = 0
             return False
         return True
 
-    def upsert(self, key, entry):
+    def _shrink(self, leaf, key):
         path: Path
-        leaf: cython.pointer(Node) = self.place_of(key)
-        slot: uint32_t = 0
-        old: uint64_t = 0
-        mixed: uint64_t = mix_key(key.data, key.size)
-        head: uint64_t
-        result: SeekResult
-        self.store.key_size_max = max(self.store.key_size_max, key.size)
-        if leaf == cython.NULL:
-            if self._append(key, mixed, entry):
-                return 0
-            leaf = self.recall(key, mixed, cython.address(slot), cython.address(old))
-            if leaf != cython.NULL:
-                store_release64(cython.address(leaf.slots[slot].value), entry)
-                return old
-            if self.tree.height == 0 and not self._plant():
-                key.error = ENOMEM
-                key.bad_position = 0
-                return ENTRY_ERROR
-        path.height = 0
-        while True:
-            if leaf == cython.NULL:
-                leaf = self._descend(key, cython.address(path))
-            admit(self.store, leaf, key)
-            head = leaf_head(key.data, key.size, leaf.skip, mixed)
-            result = seek_slot(self.log, leaf, key, head, cython.address(slot))
-            if unlikely(result == SEEK_FAILED):
-                return ENTRY_ERROR
-            if result == SEEK_FOUND:
-                old = leaf.slots[slot].value
-                store_release64(cython.address(leaf.slots[slot].value), entry)
-                self.remember(mixed, leaf, leaf.version, slot)
-                return old
-            if leaf.count < NODE_SLOTS:
-                break
-            leaf = cython.NULL
-            # From a noted place the way is not known: it takes a descent to split.
-            if path.height != 0 and not self._make_room(cython.address(path), key, slot):
-                return ENTRY_ERROR
-        begin_write(leaf)
-        insert_slot(leaf, slot, head, entry)
-        end_write(self.tree, leaf)
-        self.tree.count += 1
-        if unlikely(result == SEEK_TIED):
-            raise_leaf(self.store, self.log, leaf)
-        return 0
-
-    def remove(self, key):
-        path: Path
-        leaf: cython.pointer(Node) = self.place_of(key)
-        slot: uint32_t = 0
-        old: uint64_t
-        mixed: uint64_t = mix_key(key.data, key.size)
-        result: SeekResult
-        if self.tree.height == 0:
-            return 0
-        # A leaf that becomes small is joined with a neighbour, which takes the way to it.
-        if leaf == cython.NULL or leaf.count <= NODE_SLOTS_MIN:
-            leaf = self._descend(key, cython.address(path))
-        # A key that does not share the leaf's prefix may find an equal head, but no equal key.
-        result = find_slot(
-            self.log,
-            leaf,
-            key,
-            leaf_head(key.data, key.size, leaf.skip, mixed),
-            cython.address(slot),
-        )
-        if unlikely(result == SEEK_FAILED):
-            return ENTRY_ERROR
-        if result != SEEK_FOUND:
-            return 0
-        old = leaf.slots[slot].value
-        begin_write(leaf)
-        remove_slot(leaf, slot)
-        end_write(self.tree, leaf)
-        self.tree.count -= 1
-        if self.tree.count == 0:
-            self.store.reset()
-        elif leaf.count < NODE_SLOTS_MIN:
-            merge_leaf(self.store, self.log, cython.address(path))
-        return old
-
-    def replace(self, key, old, new):
-        path: Path
-        leaf: cython.pointer(Node) = self.place_of(key)
-        if self.tree.height == 0:
-            return False
-        # Not to be found at the noted place says nothing: the tree may be another one by now.
-        if leaf != cython.NULL and self._replace_in(leaf, key, old, new):
-            return True
-        return self._replace_in(self._descend(key, cython.address(path)), key, old, new)
-
-    def _replace_in(self, leaf, key, old, new):
-        head: uint64_t
-        slot: uint32_t
-        head = leaf_head(key.data, key.size, leaf.skip, mix_key(key.data, key.size))
-        slot = candidate(leaf, leaf_bound(leaf, head), head)
-        # An entry names one record or chain, so one that is equal is the key's: the log need not be read.
-        while slot > 0:
-            if leaf.slots[slot - 1].value == old:
-                store_release64(cython.address(leaf.slots[slot - 1].value), new)
-                return True
-            slot = candidate(leaf, slot - 1, head)
-        return False
+        self._find_path(key, cython.address(path))
+        merge_leaf(self.store, self.log, cython.address(path))
 
     def check(self) -> list[str]:
         """What is wrong with the tree, one line each. Write lock held."""

@@ -1,13 +1,13 @@
-# A node of the B-tree: its layout and what is done with one node. See btree_cy.py.
+# A node of the B-tree, or a leaf of the skip list: its layout and what is done with one. See btree_cy.py.
 #
 #   0  version u64         odd while being written
-#   8  count u16, level u8 (0: leaf)
+#   8  count u16, level u8 (0: leaf, 255: free)
 #  11  shift u8            of the hints
 #  12  skip u16            leading bytes common to all keys of the node, not in the heads
 #  14  fence_skip u16      leading bytes that any key looked for here shares, because of the separators around
 #  16  base u64            at or below the least head
 #  24  prefix u32          leaf: blob with at least `skip` bytes, when skip > fence_skip; else 0
-#  28  first u32           inner: the leftmost child; free: the next free node
+#  28  first u32           inner: the leftmost child; leaf of a skip list: its mark; free: the next free node
 #  32  hints 16 x i32      of slot 2, 6, 10 ... 54: the high half of (head - base) << shift, biased to order as signed
 #  96  slots 58 x (head u64, value u64)
 #
@@ -72,6 +72,7 @@ cdef enum:
     NODE_SLOTS_MERGED = 43                # a merge leaves room
     BLOB_UNIT = 16
     HEIGHT_MAX = 16
+    LEVEL_FREE = 255
     SKIP_MAX = 65535
     SLOT_WORDS = 2
     TAG_BITS = 16
@@ -101,11 +102,13 @@ cdef struct Blob:
 # Node 0: the root and what goes with it. The first cache line changes seldom, the second with every write.
 cdef struct Tree:
     uint64_t version                      # odd while root or height change
-    uint32_t root                         # 0: empty
+    uint32_t root                         # 0: empty; of a skip list its first mark
     uint32_t height                       # levels; 1: the root is a leaf
     uint64_t nodes_size                   # nodes that may be read
     uint64_t blobs_size                   # units of blobs that may be read
-    uint64_t[4] unused
+    uint64_t top                          # of a skip list: its topmost lane, level << 32
+    uint64_t draws                        # of a skip list: heights drawn so far
+    uint64_t[2] unused
     uint64_t count                        # keys
     uint64_t clock                        # greatest version given out: no two states of any node share one
     uint32_t tail                         # the rightmost leaf, 0 when not known

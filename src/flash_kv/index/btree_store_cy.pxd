@@ -10,10 +10,13 @@ cdef class NodeStore:
     cdef Arena node_arena
     cdef Arena blob_arena
     cdef uint32_t key_size_max            # of all keys ever inserted: bounds the next separators
+    cdef uint32_t split_bytes             # that a split takes in blobs beside a separator: lanes of the skip list
+    cdef uint32_t split_bytes_max         # that one split may take
 
     cdef int reserve(self, uint64_t count) noexcept nogil
     cdef uint32_t new_node(self, uint32_t level) noexcept nogil
     cdef void free_node(self, uint32_t number) noexcept nogil
+    cdef uint32_t take_blob(self, uint32_t total) noexcept nogil
     cdef uint32_t new_blob(
         self, const uint8_t* data, uint32_t size, uint64_t tail, uint32_t tail_size
     ) noexcept nogil

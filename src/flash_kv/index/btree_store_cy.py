@@ -13,6 +13,7 @@ from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.index.btree_node import (
     BLOB_UNIT,
     HEIGHT_MAX,
+    LEVEL_FREE,
     NODE_BYTES,
     NODE_SLOTS,
     SEPARATOR_EXACT,
@@ -97,7 +98,7 @@ class NodeStore:
         splits: uint64_t = count * (tree.height + 2)
         most: uint64_t = live + count // INSERTS_PER_SPLIT * 2 + HEIGHT_MAX
         free: uint64_t = tree.free_nodes
-        blob_bytes: uint64_t = BLOB_MARGIN
+        blob_bytes: uint64_t = BLOB_MARGIN + self.split_bytes_max
         splits = min(splits, most)
         if splits > free and self.node_arena.reserve((splits - free) * NODE_BYTES) != 0:
             return -1
@@ -105,6 +106,7 @@ class NodeStore:
             # A separator and a prefix for each split. Keys longer than all before are covered by the margin and
             # by the check that a split makes before it changes anything.
             blob_bytes += 2 * splits * (self.key_size_max // 4 * 5 + 2 * BLOB_UNIT)
+            blob_bytes += splits * self.split_bytes
         return self.blob_arena.reserve(blob_bytes)
 
     def new_node(self, level):
@@ -139,22 +141,18 @@ class NodeStore:
         tree: cython.pointer(Tree) = self.tree
         node: cython.pointer(Node) = node_at(self.base, number)
         begin_write(node)
+        node.level = LEVEL_FREE
         node.first = tree.free_node
         end_write(tree, node)
         tree.free_node = number
         tree.free_nodes += 1
 
-    def new_blob(self, data, size, tail, tail_size):
-        """A blob of `size` bytes and after them the first `tail_size` bytes of the big-endian number `tail`.
-
-        0 when memory is short.
-        """
+    def take_blob(self, total):
+        """A blob of `total` bytes still to be written; 0 when memory is short."""
         tree: cython.pointer(Tree) = self.tree
-        total: uint32_t = size + tail_size
         index: uint32_t = _size_class((total + cython.sizeof(Blob) + BLOB_UNIT - 1) // BLOB_UNIT)
         units: uint32_t = _class_units(index)
         ref: uint32_t = tree.free_blobs[index]
-        blob: cython.pointer(Blob)
         if ref != 0:
             tree.free_blobs[index] = blob_at(self.blobs, ref).size
         else:
@@ -163,12 +161,21 @@ class NodeStore:
             ref = tree.blobs_size
             self.blob_arena.used += units * BLOB_UNIT
             store_release64(cython.address(tree.blobs_size), tree.blobs_size + units)
-        blob = blob_at(self.blobs, ref)
         # A reader that comes too late may look at any blob; what it makes of it counts for nothing.
-        store_release32(cython.address(blob.size), total)
-        memcpy(blob_data(blob), data, size)
-        tail = byte_swap64(tail)
-        memcpy(blob_data(blob) + size, cython.address(tail), tail_size)
+        store_release32(cython.address(blob_at(self.blobs, ref).size), total)
+        return ref
+
+    def new_blob(self, data, size, tail, tail_size):
+        """A blob of `size` bytes and after them the first `tail_size` bytes of the big-endian number `tail`.
+
+        0 when memory is short.
+        """
+        ref: uint32_t = self.take_blob(size + tail_size)
+        blob: cython.pointer(Blob) = blob_at(self.blobs, ref)
+        if ref != 0:
+            memcpy(blob_data(blob), data, size)
+            tail = byte_swap64(tail)
+            memcpy(blob_data(blob) + size, cython.address(tail), tail_size)
         return ref
 
     def free_blob(self, ref):
@@ -188,6 +195,7 @@ class NodeStore:
         tree.version |= 1
         fence_release()
         tree.root = 0
+        store_release64(cython.address(tree.top), 0)
         tree.height = 0
         tree.count = 0
         tree.tail = 0

@@ -8,26 +8,24 @@ entries returns them, and one that has none starts over.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_inner_cy import prefix_order, readable_blob, route
-from cython.cimports.flash_kv.index.btree_leaf_cy import SEEK_FAILED, SEEK_FOUND, SeekResult, seek_slot
+from cython.cimports.flash_kv.index.btree_inner_cy import route
 from cython.cimports.flash_kv.index.btree_node import (
     HEIGHT_MAX,
     NODE_SLOTS,
     Node,
     Tree,
     child_of,
-    leaf_head,
-    mix_key,
     node_at,
     prefetch_hints,
     prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
-from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, load_fenced64, load_relaxed64
+from cython.cimports.flash_kv.index.leaf_reader_cy import Spot
+from cython.cimports.flash_kv.index.leaf_walk_cy import WALK_RESTART, copy_leaf, seek_leaf
+from cython.cimports.flash_kv.intrinsics import fence_acquire, load_acquire64, load_relaxed64
 from cython.cimports.flash_kv.log.table_cy import Key, TableState
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
-from cython.cimports.posix.unistd import usleep
 
 # The way of a walk: nodes by level, the leaf at 0, as they were when `versions` were read.
 Way = cython.struct(
@@ -40,9 +38,6 @@ Way = cython.struct(
 
 # Leaves fetched before they are needed: copying one takes a third of the time that memory takes to bring it.
 LOOK_AHEAD = cython.declare(uint32_t, 3)
-
-RESTART = cython.declare(int64_t, -1)
-FAILED = cython.declare(int64_t, -2)
 
 
 @cython.cfunc
@@ -129,47 +124,22 @@ def _seek(
     store: NodeStore, log: cython.pointer(TableState), way: cython.pointer(Way), state: cython.pointer(Walk)
 ) -> int64_t:
     """The slot to begin at, in the leaf of the way; going backwards, the slot after it."""
-    tree: cython.pointer(Tree) = store.tree
-    leaf: cython.pointer(Node)
     level: uint32_t = way.height - 1
-    slot: uint32_t = 0
+    leaf: Spot
     key: Key
-    prefix: cython.pointer(cython.const[uint8_t])
-    size: uint32_t = 0
-    order: cython.int = 0
-    head: uint64_t
-    result: SeekResult
     key.data = state.key
     key.size = state.key_size
     while level > 0:
         if state.has_key:
-            way.slots[level] = route(tree, store.blobs, way.nodes[level], cython.address(key))
+            way.slots[level] = route(store.tree, store.blobs, way.nodes[level], cython.address(key))
         else:
             way.slots[level] = way.nodes[level].count if state.is_reverse else 0
-        if not _enter(tree, store.base, way, level):
-            return RESTART
+        if not _enter(store.tree, store.base, way, level):
+            return WALK_RESTART
         level -= 1
-    leaf = way.nodes[0]
-    if not state.has_key:
-        return leaf.count if state.is_reverse else 0
-    if leaf.skip > leaf.fence_skip:
-        prefix = readable_blob(tree, store.blobs, leaf.prefix, cython.address(size))
-        if prefix == cython.NULL or size < leaf.skip:
-            return RESTART
-        order = prefix_order(prefix, leaf.skip, cython.address(key))
-        if order != 0:
-            return 0 if order < 0 else leaf.count
-    head = leaf_head(key.data, key.size, leaf.skip, mix_key(key.data, key.size))
-    result = seek_slot(log, leaf, cython.address(key), head, cython.address(slot))
-    if result == SEEK_FAILED:
-        if not _is_unchanged(way, 0):
-            return RESTART
-        state.error = key.error
-        state.bad_position = key.bad_position
-        return FAILED
-    if result == SEEK_FOUND and state.is_started and not state.is_reverse:
-        slot += 1
-    return slot
+    leaf.node = way.nodes[0]
+    leaf.version = way.versions[0]
+    return seek_leaf(store, log, cython.address(leaf), state)
 
 
 @cython.cfunc
@@ -203,52 +173,16 @@ def _next_leaf(
         way.slots[level] = way.nodes[level].count if is_reverse else 0
 
 
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _copy_leaf(
-    way: cython.pointer(Way),
-    slot: uint32_t,
-    is_reverse: cython.bint,
-    entries: cython.pointer(uint64_t),
-    capacity: uint64_t,
-) -> int64_t:
-    """Copy entries from `slot` on, or before `slot` backwards; how many, or RESTART when the leaf changed."""
-    leaf: cython.pointer(Node) = way.nodes[0]
-    count: uint32_t = min(cython.cast(uint32_t, leaf.count), cython.cast(uint32_t, NODE_SLOTS))
-    taken: uint32_t
-    i: uint32_t
-    slot = min(slot, count)
-    taken = slot if is_reverse else count - slot
-    if taken > capacity:
-        taken = cython.cast(uint32_t, capacity)
-    if is_reverse:
-        for i in range(taken):
-            entries[i] = load_fenced64(cython.address(leaf.slots[slot - 1 - i].value))
-    else:
-        for i in range(taken):
-            entries[i] = load_fenced64(cython.address(leaf.slots[slot + i].value))
-    return taken if _is_unchanged(way, 0) else RESTART
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _walk_once(
-    store: NodeStore,
-    log: cython.pointer(TableState),
-    state: cython.pointer(Walk),
-    entries: cython.pointer(uint64_t),
-    capacity: uint64_t,
-) -> int64_t:
+def walk_once(store, log, state, entries, capacity):
     way: Way
+    leaf: Spot
     slot: int64_t
     got: int64_t
     taken: uint64_t = 0
     ahead: uint32_t
     is_end: cython.bint = False
     if not _begin(store.tree, store.base, cython.address(way)):
-        return RESTART
+        return WALK_RESTART
     if way.height == 0:
         state.is_done = True
         return 0
@@ -259,7 +193,9 @@ def _walk_once(
         if capacity > ahead * NODE_SLOTS:
             _look_ahead(store.tree, store.base, cython.address(way), state.is_reverse, ahead)
     while True:
-        got = _copy_leaf(cython.address(way), slot, state.is_reverse, entries + taken, capacity - taken)
+        leaf.node = way.nodes[0]
+        leaf.version = way.versions[0]
+        got = copy_leaf(cython.address(leaf), slot, state.is_reverse, entries + taken, capacity - taken)
         if got < 0:
             break
         taken += got
@@ -272,23 +208,6 @@ def _walk_once(
             return taken
         _look_ahead(store.tree, store.base, cython.address(way), state.is_reverse, LOOK_AHEAD)
         slot = way.nodes[0].count if state.is_reverse else 0
-    return taken if taken > 0 else RESTART
-
-
-def walk_tree(store, log, state, entries, capacity):
-    result: int64_t
-    tries: uint32_t = 0
-    state.is_done = False
-    state.error = 0
-    state.bad_position = 0
-    while capacity > 0:
-        result = _walk_once(store, log, state, entries, capacity)
-        if result >= 0:
-            return result
-        if result == FAILED:
-            return 0
-        tries += 1
-        if tries % 64 == 0:
-            # The writer may have been put off the processor in the middle of a change.
-            usleep(20)
-    return 0
+    if taken == 0:
+        return WALK_RESTART
+    return taken

@@ -9,6 +9,8 @@ two is whole at any moment, and a file of which neither is, or anything else doe
 is built from the log then.
 
 Invariant: what is read is taken for true only as far as checksums over the store's id and the block's number say so.
+Whatever leads to a block has its checksum as well, up to the head, so that a block which stands as it was before is
+noticed like a damaged one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from flash_kv.index.bptree_cy import BPTreeIndex
 from flash_kv.io.system import System
@@ -30,8 +33,9 @@ VERSION = 1
 KIND_TABLE = 2
 KIND_DIRECTORY = 3
 KIND_LIST = 4
-WORDS = 1020
-LIST_BYTES = WORDS * 4
+LIST_BYTES = 4080
+# In a part of the page table, and in a directory: blocks with their checksums.
+PAIRS = LIST_BYTES // 8
 DIRECTORIES_MAX = 102
 # Pages written between two moments at which others may go on.
 FLUSH_STEP = 64
@@ -40,6 +44,11 @@ _HEAD = struct.Struct("<II8s16sQQQQQIIIIQII")
 _BLOCK = struct.Struct("<IIII")
 _SEGMENT = struct.Struct("<10Q")
 _COUNTS = struct.Struct("<3Q")
+_PAIR = struct.Struct("<II")
+
+# A block and the checksum it has.
+Pair: TypeAlias = tuple[int, int]
+NOWHERE: Pair = (0, 0)
 
 
 class IndexFileError(Exception):
@@ -91,6 +100,7 @@ class _Head:
     pages_end: int
     list_block: int
     list_bytes: int
+    sum: int
     directories: list[int] = field(default_factory=list)
 
 
@@ -127,12 +137,14 @@ class IndexFile:
         self.fd = fd
         self.blocks = 0
         """Whole blocks there are."""
+        self.has_failed_sync = False
+        """What was written may not be there, whatever a later sync says."""
         self.checkpoint: Checkpoint | None = None
         self._head: _Head | None = None
         # Where the parts of the last checkpoint stand, or of one that did not come about.
-        self._tables: list[int] = []
-        self._directories: list[int] = []
-        self._list: list[int] = []
+        self._tables: list[Pair] = []
+        self._directories: list[Pair] = []
+        self._list: list[Pair] = []
 
     # -- reading
 
@@ -145,6 +157,10 @@ class IndexFile:
             raise IndexFileError("there is no checkpoint in it")
         self._head = newest
         content = b"".join(self._read_list(newest))
+        for number, block in enumerate(newest.directories):
+            self._read_directory(number, block)
+        if self._sum() != newest.sum:
+            raise IndexFileError("the list or the directories are those of another checkpoint")
         self.checkpoint = _decode_list(newest.checkpoint, content)
         return self.checkpoint
 
@@ -173,7 +189,7 @@ class IndexFile:
             list_block,
             list_bytes,
             directories,
-            _,
+            total,
         ) = _HEAD.unpack_from(content)
         if magic != MAGIC or version != VERSION or store_id != self._store_id:
             raise IndexFileError(f"the head in block {slot} is of another version or store")
@@ -187,49 +203,58 @@ class IndexFile:
             pages_end,
             list_block,
             list_bytes,
+            total,
             list(struct.unpack_from(f"<{directories}I", content, _HEAD.size)),
         )
 
     def _checksum(self, block: int, content: bytes) -> int:
         return crc32c(content[4:], crc32c(struct.pack("<Q", block), crc32c(self._store_id)))
 
-    def _read_block(self, block: int, kind: int, number: int) -> tuple[int, bytes]:
-        """The last word of a block's header, and what follows it."""
+    def _read_block(self, block: int, kind: int, number: int) -> tuple[int, int, bytes]:
+        """The checksum of a block, the last word of its header, and what follows that."""
         content = self._system.read_at(self.fd, BLOCK_BYTES, block * BLOCK_BYTES)
         if len(content) < BLOCK_BYTES or self._checksum(block, content) != int.from_bytes(
             content[:4], "little"
         ):
             raise IndexFileError(f"block {block} is damaged")
-        _, found_kind, found_number, last = _BLOCK.unpack_from(content)
+        found_sum, found_kind, found_number, last = _BLOCK.unpack_from(content)
         if (found_kind, found_number) != (kind, number):
             raise IndexFileError(f"block {block} holds something else")
-        return last, content[_BLOCK.size :]
+        return found_sum, last, content[_BLOCK.size :]
 
     def _read_list(self, head: _Head) -> Iterator[bytes]:
         block, left = head.list_block, head.list_bytes
         while left > 0:
-            self._list.append(block)
-            block, content = self._read_block(block, KIND_LIST, len(self._list) - 1)
+            found_sum, following, content = self._read_block(block, KIND_LIST, len(self._list))
+            self._list.append((block, found_sum))
+            block = following
             yield content[:left]
             left -= LIST_BYTES
+
+    def _read_directory(self, number: int, block: int) -> None:
+        found_sum, _, content = self._read_block(block, KIND_DIRECTORY, number)
+        self._directories.append((block, found_sum))
+        self._tables.extend(_PAIR.iter_unpack(content))
+
+    def _sum(self) -> int:
+        """Of the checksums of what the head leads to."""
+        return crc32c(b"".join(_PAIR.pack(*pair) for pair in (*self._directories, *self._list)))
 
     def load(self, index: BPTreeIndex) -> None:
         """Have the empty index take over the pages of the checkpoint read. IndexFileError, OSError, MemoryError."""
         head = self._head
         assert head is not None
-        tables = -(-head.pages_end // WORDS)
-        if len(head.directories) != -(-tables // WORDS):
+        tables = -(-head.pages_end // PAIRS)
+        if len(head.directories) != -(-tables // PAIRS):
             raise IndexFileError("the directories do not lead to all pages")
-        for number, block in enumerate(head.directories):
-            _, content = self._read_block(block, KIND_DIRECTORY, number)
-            count = min(WORDS, tables - number * WORDS)
-            self._tables.extend(struct.unpack_from(f"<{count}I", content))
-        self._directories = head.directories
-        for number, block in enumerate(self._tables):
-            _, content = self._read_block(block, KIND_TABLE, number)
+        del self._tables[tables:]
+        for number, (block, wanted) in enumerate(self._tables):
+            found, _, content = self._read_block(block, KIND_TABLE, number)
+            if found != wanted:
+                raise IndexFileError(f"block {block} stands as it was before")
             if not index.load_table(number, content, head.pages_end):
                 raise IndexFileError("the page table cannot be right")
-        if not all(index.claim_block(block) for block in (*self._directories, *self._tables, *self._list)):
+        if not all(index.claim_block(block) for block, _ in (*self._directories, *self._tables, *self._list)):
             raise IndexFileError("two things claim to be in one block")
         if not index.end_load(head.root, head.height, head.entries, head.pages_end):
             raise IndexFileError("the tree cannot be right")
@@ -249,7 +274,7 @@ class IndexFile:
             blocks = self._write_list(index, content)
             sync_log()
             # Durability: what the head leads to comes first.
-            self._system.sync_data(self.fd)
+            self._sync()
             number = 1 if self.checkpoint is None else self.checkpoint.number + 1
             head = _HEAD.pack(
                 0,
@@ -264,67 +289,76 @@ class IndexFile:
                 root,
                 height,
                 pages_end,
-                blocks[0] if blocks else 0,
+                blocks[0][0] if blocks else 0,
                 len(content),
                 len(self._directories),
-                0,
-            ) + struct.pack(f"<{len(self._directories)}I", *self._directories)
+                self._sum(),
+            ) + struct.pack(f"<{len(self._directories)}I", *(block for block, _ in self._directories))
             slot = number % 2
             self._put(slot, head.ljust(HEAD_BYTES, b"\0"))
-            self._system.sync_data(self.fd)
+            self._sync()
             self.checkpoint = replace(checkpoint, number=number)
             is_durable = True
         finally:
             index.end_checkpoint(is_durable)
 
-    def _put(self, block: int, content: bytes) -> None:
-        checksum = self._checksum(block, content).to_bytes(4, "little")
-        self._system.write_at(self.fd, checksum + content[4:], block * BLOCK_BYTES)
+    def _sync(self) -> None:
+        try:
+            self._system.sync_data(self.fd)
+        except OSError:
+            self.has_failed_sync = True
+            raise
 
-    def _put_block(self, index: BPTreeIndex, kind: int, number: int, last: int, content: bytes) -> int:
-        """Write a block somewhere; where."""
+    def _put(self, block: int, content: bytes) -> int:
+        """The checksum."""
+        checksum = self._checksum(block, content)
+        self._system.write_at(self.fd, checksum.to_bytes(4, "little") + content[4:], block * BLOCK_BYTES)
+        return checksum
+
+    def _put_block(self, index: BPTreeIndex, kind: int, number: int, last: int, content: bytes) -> Pair:
+        """Write a block somewhere; where, and its checksum."""
         block = index.take_block()
         try:
-            self._put(block, _BLOCK.pack(0, kind, number, last) + content.ljust(LIST_BYTES, b"\0"))
+            return block, self._put(
+                block, _BLOCK.pack(0, kind, number, last) + content.ljust(LIST_BYTES, b"\0")
+            )
         except BaseException:
             index.drop_block(block)
             raise
-        return block
 
     def _write_tables(self, index: BPTreeIndex, pages_end: int) -> None:
         """Write what has changed of the page table, and the directories that lead there."""
-        count = -(-pages_end // WORDS)
-        self._tables.extend([0] * (count - len(self._tables)))
+        count = -(-pages_end // PAIRS)
+        self._tables.extend([NOWHERE] * (count - len(self._tables)))
         changed = set()
         for number in range(count):
             before = self._tables[number]
-            content = index.take_table(number, before == 0)
+            content = index.take_table(number, before == NOWHERE)
             if not content:
                 continue
             self._tables[number] = self._put_block(index, KIND_TABLE, number, 0, content)
-            if before:
-                index.drop_block(before)
-            changed.add(number // WORDS)
-        if -(-count // WORDS) > DIRECTORIES_MAX:
+            if before != NOWHERE:
+                index.drop_block(before[0])
+            changed.add(number // PAIRS)
+        if -(-count // PAIRS) > DIRECTORIES_MAX:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self._directories.extend([0] * (-(-count // WORDS) - len(self._directories)))
+        self._directories.extend([NOWHERE] * (-(-count // PAIRS) - len(self._directories)))
         for number, before in enumerate(self._directories):
-            if number in changed or not before:
-                part = self._tables[number * WORDS : (number + 1) * WORDS]
-                content = struct.pack(f"<{len(part)}I", *part)
+            if number in changed or before == NOWHERE:
+                content = b"".join(_PAIR.pack(*pair) for pair in self._tables[number * PAIRS :][:PAIRS])
                 self._directories[number] = self._put_block(index, KIND_DIRECTORY, number, 0, content)
-                if before:
-                    index.drop_block(before)
+                if before != NOWHERE:
+                    index.drop_block(before[0])
 
-    def _write_list(self, index: BPTreeIndex, content: bytes) -> list[int]:
+    def _write_list(self, index: BPTreeIndex, content: bytes) -> list[Pair]:
         """Write the list, from its end, so that each block can name the next."""
         before, self._list = self._list, []
-        for block in before:
+        for block, _ in before:
             index.drop_block(block)
-        following = 0
+        following = NOWHERE
         for number in reversed(range(-(-len(content) // LIST_BYTES))):
             part = content[number * LIST_BYTES : (number + 1) * LIST_BYTES]
-            following = self._put_block(index, KIND_LIST, number, following, part)
+            following = self._put_block(index, KIND_LIST, number, following[0], part)
             self._list.insert(0, following)
         return self._list
 
@@ -333,7 +367,7 @@ class IndexFile:
         self.checkpoint = None
         for slot in range(2):
             self._system.write_at(self.fd, bytes(HEAD_BYTES), slot * BLOCK_BYTES)
-        self._system.sync_data(self.fd)
+        self._sync()
 
 
 def _number(head: _Head) -> int:

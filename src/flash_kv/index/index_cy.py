@@ -12,6 +12,9 @@ the segment table. What each method guarantees:
     The entry, 0 when the key is absent, ENTRY_ERROR with `key.bad_position` (and `key.error`, an errno, unless it is
     damage) when a record that had to be compared cannot be read. Takes no lock: runs beside one writer, with or
     without the GIL, validates node versions and retries.
+`is_above(key)`
+    True when the key is sure to be above all there are, so that inserting it and what is above it takes no search.
+    Write lock held.
 `warm(key)`
     A write of this key comes soon, and `find_many` has been asked for it: bring in what the write will touch.
 
@@ -89,6 +92,9 @@ class Index:
         i: uint64_t
         for i in range(count):
             entries[i] = self.find(cython.address(keys[i]))
+
+    def is_above(self, key):
+        return False
 
     def warm(self, key):
         pass

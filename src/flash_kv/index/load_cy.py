@@ -20,7 +20,7 @@ from cython.cimports.flash_kv.index.load_cy import LOAD_GROUP, Cursor, Merge
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
 from cython.cimports.flash_kv.io.memory_cy import calloc
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, HEADER_SIZE, KIND_VALUE, offset_of, segment_of
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, KIND_VALUE, offset_of, padded_size, segment_of
 from cython.cimports.flash_kv.log.hints_cy import (
     HINT_HEADER_SIZE,
     HintEntry,
@@ -229,9 +229,7 @@ def _merge_all(merge: MergePointer, index: Index) -> cython.void:
             merge.entries[merge.waiting] = (cursor.segment_id << 32) | entry.slot
             merge.waiting += 1
             cursor.live_records += 1
-            cursor.live_bytes += (
-                HEADER_SIZE + cython.cast(uint64_t, entry.key_size) + entry.value_size + 7
-            ) & ~cython.cast(uint64_t, 7)
+            cursor.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
             if merge.waiting == LOAD_GROUP and not _flush(merge, index):
                 return
         pass_entry(merge)

@@ -16,7 +16,7 @@ Bytes = cython.typedef(cython.pointer(cython.const[uint8_t]))
 
 @cython.cclass
 class LoadProbe:
-    """An empty index of `kind` ("hash", "btree") and the segments it is to point into."""
+    """An empty index of `kind` ("hash", "btree", "skiplist") and the segments it is to point into."""
 
     def __cinit__(self, kind: str):
         self.table = SegmentTable(True)

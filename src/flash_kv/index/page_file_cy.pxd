@@ -39,8 +39,10 @@ cdef class PageFile:
     cdef int claim(self, uint32_t block) noexcept nogil
     cdef void hold_all(self) noexcept nogil
     cdef void free_gone(self) noexcept nogil
+    # Its checksum is the first word of `data` then.
     cdef bint write(self, uint32_t block, uint8_t* data) noexcept nogil
-    cdef bint read(self, uint32_t block, uint8_t* data) noexcept nogil
+    # `sum` is the checksum of what was written there last.
+    cdef bint read(self, uint32_t block, uint8_t* data, uint32_t sum) noexcept nogil
     cdef void empty(self) noexcept nogil
 
     cdef int _grow(self, uint64_t count) noexcept nogil

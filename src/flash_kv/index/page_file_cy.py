@@ -10,7 +10,9 @@ is:
     gone     held, and the checkpoint that is being written does without it: free once that one is durable
 
 A block begins with a CRC32C over the store's id, the block's number and the rest of the block. So a block that is
-damaged, of another store or in another place is an error (EBADMSG) and never an answer.
+damaged, of another store or in another place is an error (EBADMSG) and never an answer. Whoever leads to a block knows
+that checksum as well: so one that stands as it was before the last write, because that write never reached the disk,
+is an error too (as in ZFS, Bonwick 2003).
 
 Opened for reading only, blocks that are written go to a second file without a name.
 
@@ -237,8 +239,9 @@ class PageFile:
             return ENOMEM
         return 0
 
-    def read(self, block, data):
+    def read(self, block, data, sum):
         checksum: uint32_t
+        stored: uint32_t
         number: uint64_t = block
         fd: cython.int = self.fd
         offset: uint64_t = number * BLOCK_BYTES
@@ -261,8 +264,8 @@ class PageFile:
             self.seed, cython.cast(cython.pointer(uint8_t), cython.address(number)), cython.sizeof(uint64_t)
         )
         checksum = ~crc32c_extend(checksum, data + 4, BLOCK_BYTES - 4)
-        memcpy(cython.address(number), data, 4)
-        if checksum != cython.cast(uint32_t, number):
+        memcpy(cython.address(stored), data, 4)
+        if checksum != stored or checksum != sum:
             self.error = EBADMSG
             return False
         return True

@@ -5,8 +5,13 @@ from flash_kv.index.bptree_page_cy cimport Page
 from flash_kv.index.page_file_cy cimport PageFile
 
 cdef enum:
-    TABLE_PAGES = 1020                    # pages a block of the page table speaks of
-    TABLES_MAX = 104040                   # what the directories that a checkpoint has room for lead to
+    TABLE_PAGES = 510                     # pages a block of the page table speaks of
+    TABLES_MAX = 52020                    # what the directories that a checkpoint has room for lead to
+
+# Where a page was written last.
+cdef struct Place:
+    uint32_t block                        # of `places`: or IN_FRAME and its frame; or FREE and the next free page
+    uint32_t sum                          # the checksum it has there
 
 cdef struct Frame:
     uint32_t page                         # 0: none; of a free frame, the next free one
@@ -29,8 +34,8 @@ cdef class PageStore:
     cdef uint32_t dirty_count
     cdef uint32_t free_frame
     cdef uint32_t hand
-    cdef Arena places                     # of each page: its block; or IN_FRAME and its frame; or FREE and the next free
-    cdef Arena saved                      # of each page: its block as the next checkpoint will have it; 0: none
+    cdef Arena places                     # a Place for each page
+    cdef Arena saved                      # the same as the next checkpoint will have it; block 0: none
     cdef uint8_t* stale_tables            # which blocks of the page table have changed since they were written
     cdef uint32_t settled                 # `saved` follows `places` for the pages below
     cdef uint32_t flush_hand
@@ -62,15 +67,15 @@ cdef class PageStore:
     cdef bint settle_some(self, uint32_t count) noexcept nogil
 
     # Taking over a checkpoint: each block of the page table, then the end.
-    cdef int load_table(self, uint32_t number, const uint32_t* blocks, uint32_t pages_end) noexcept nogil
+    cdef int load_table(self, uint32_t number, const Place* found, uint32_t pages_end) noexcept nogil
     cdef int end_load(self, uint32_t pages_end) noexcept nogil
 
     cdef uint32_t _frame_of(self, const Page* page) noexcept nogil
     cdef uint32_t _take_frame(self) noexcept nogil
     cdef uint32_t _take_victim(self) noexcept nogil
     cdef bint _write(self, uint32_t frame) noexcept nogil
-    cdef bint _read(self, uint32_t frame, uint32_t number, uint32_t block) noexcept nogil
+    cdef bint _read(self, uint32_t frame, uint32_t number) noexcept nogil
     cdef void _drop_frame(self, uint32_t number) noexcept nogil
-    cdef void _save(self, uint32_t number, uint32_t block) noexcept nogil
+    cdef void _save(self, uint32_t number, uint32_t block, uint32_t sum) noexcept nogil
     cdef uint32_t _block_of(self, uint32_t number) noexcept nogil
     cdef void _set_limit(self) noexcept nogil

@@ -1,7 +1,8 @@
 """Pages by number, used in a pool of frames whose size does not depend on how many there are.
 
 Where a page stands in the file changes with each write of it (page_file_cy), so a table leads from its number to its
-block. It is in memory, eight bytes for each page, which are taken from the pool's share as they become many.
+block and the checksum it has there. It is in memory, sixteen bytes for each page, which are taken from the pool's share
+as they become many.
 
 The pool: the clock (Corbato 1968) gives up the frame that was not used for a round. A dirty page that cannot be written
 is passed over; when no other is left, frames above the pool's share are used, so that a full disk is told by `reserve`
@@ -24,7 +25,7 @@ import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES, Page, page_init, page_is_sound
 from cython.cimports.flash_kv.index.page_file_cy import PageFile
-from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, TABLES_MAX, Frame
+from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, TABLES_MAX, Frame, Place
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import map_pages, unmap_pages
 from cython.cimports.libc.errno import EBADMSG, EFBIG, ENOMEM
@@ -46,9 +47,10 @@ RESERVE_MAX = cython.declare(uint64_t, 8192)
 NEW_PAGES = cython.declare(uint64_t, 64)
 # What one upsert may change besides a leaf and its neighbour: the way up to the root.
 HEIGHT = cython.declare(uint64_t, 8)
+SIZE = cython.declare(uint64_t, cython.sizeof(Place))
 MADV_DONTNEED = cython.declare(cython.int, 4)
 
-Words = cython.typedef(cython.pointer(uint32_t))
+Places = cython.typedef(cython.pointer(Place))
 
 
 @cython.final
@@ -113,8 +115,8 @@ class PageStore:
         count = min(count, RESERVE_MAX)
         end = min(end, self.pages_end + RESERVE_MAX)
         if (
-            self.places.reserve(end * 4 - min(end * 4, self.places.used)) != 0
-            or self.saved.reserve(end * 4 - min(end * 4, self.saved.used)) != 0
+            self.places.reserve(end * SIZE - min(end * SIZE, self.places.used)) != 0
+            or self.saved.reserve(end * SIZE - min(end * SIZE, self.saved.used)) != 0
         ):
             return -1
         # Each dirty page may have to be written before anything is free again, and each that is about to be.
@@ -151,14 +153,16 @@ class PageStore:
     def unpin(self, page):
         self.frames[self._frame_of(page)].pins -= 1
 
-    def _save(self, number, block):
-        words: Words = cython.cast(Words, self.saved.data)
-        if words[number] != block:
-            words[number] = block
+    def _save(self, number, block, sum):
+        saved: Places = cython.cast(Places, self.saved.data)
+        if saved[number].block != block or saved[number].sum != sum:
+            saved[number].block = block
+            saved[number].sum = sum
             self.stale_tables[number // TABLE_PAGES] = 1
 
     def _write(self, number):
         frame: cython.pointer(Frame) = self.frames + number
+        sum: uint32_t
         block: uint32_t = self.file.take(frame.is_frozen)
         if block == 0:
             self.error = self.file.error
@@ -167,24 +171,27 @@ class PageStore:
             self.error = self.file.error
             self.file.release(block)
             return False
+        sum = self.pages[number - 1].checksum
         if frame.is_frozen:
             if frame.block != 0:
                 self.file.drop(frame.block)
-            self._save(frame.page, block)
+            self._save(frame.page, block, sum)
         else:
             if frame.block != 0:
                 self.file.release(frame.block)
             if frame.page < self.settled:
-                self._save(frame.page, block)
+                self._save(frame.page, block, sum)
+        cython.cast(Places, self.places.data)[frame.page].sum = sum
         frame.block = block
         frame.is_dirty = False
         frame.is_frozen = False
         self.dirty_count -= 1
         return True
 
-    def _read(self, frame, number, block):
+    def _read(self, frame, number):
         page: cython.pointer(Page) = self.pages + (frame - 1)
-        if self.file.read(block, cython.cast(cython.pointer(uint8_t), page)):
+        place: Places = cython.cast(Places, self.places.data) + number
+        if self.file.read(place.block, cython.cast(cython.pointer(uint8_t), page), place.sum):
             if page.number == number and page_is_sound(page):
                 return True
             self.file.error = EBADMSG
@@ -230,7 +237,7 @@ class PageStore:
             if frame.is_dirty and (failure != 0 or not self._write(self.hand)):
                 failure = self.error
                 continue
-            cython.cast(Words, self.places.data)[frame.page] = frame.block
+            cython.cast(Places, self.places.data)[frame.page].block = frame.block
             return self.hand
         self.error = failure or ENOMEM
         return 0
@@ -244,35 +251,35 @@ class PageStore:
         self.free_frame = number
 
     def fetch(self, number):
-        places: Words = cython.cast(Words, self.places.data)
+        places: Places = cython.cast(Places, self.places.data)
         frame: uint32_t
         block: uint32_t
-        if unlikely(number == 0 or number >= self.pages_end or places[number] & FREE):
+        if unlikely(number == 0 or number >= self.pages_end or places[number].block & FREE):
             self.is_damaged = True
             self.error = EBADMSG
             return cython.NULL
-        if unlikely(not places[number] & IN_FRAME):
+        if unlikely(not places[number].block & IN_FRAME):
             frame = self._take_frame()
             if frame == 0:
                 return cython.NULL
-            block = places[number]
+            block = places[number].block
             self.frames[frame].is_dirty = False
             self.frames[frame].is_frozen = False
             self.frames[frame].pins = 0
-            if not self._read(frame, number, block):
+            if not self._read(frame, number):
                 self._drop_frame(frame)
                 return cython.NULL
             self.frames[frame].page = number
             self.frames[frame].block = block
-            places[number] = IN_FRAME | frame
-        frame = places[number] & NUMBER
+            places[number].block = IN_FRAME | frame
+        frame = places[number].block & NUMBER
         self.frames[frame].is_referenced = True
         return self.pages + (frame - 1)
 
     def _set_limit(self):
         """Pages and what is known of each share the memory."""
         tables: uint64_t = (
-            (cython.cast(uint64_t, self.pages_end) + 2 * TABLE_PAGES) * 8
+            (cython.cast(uint64_t, self.pages_end) + 2 * TABLE_PAGES) * (2 * SIZE)
             + self.file.end
             + (self.file.end >> 2)
         )
@@ -286,7 +293,7 @@ class PageStore:
         )
 
     def create(self, level):
-        places: Words = cython.cast(Words, self.places.data)
+        places: Places = cython.cast(Places, self.places.data)
         number: uint32_t = self.free_page
         frame: uint32_t
         if number == 0 and self.reserve(1) != 0:
@@ -296,17 +303,18 @@ class PageStore:
         if frame == 0:
             return cython.NULL
         if number != 0:
-            self.free_page = places[number] & ~FREE
+            self.free_page = places[number].block & ~FREE
             self.free_count -= 1
         else:
             number = self.pages_end
             self.pages_end += 1
-            self.places.used = cython.cast(uint64_t, self.pages_end) * 4
+            self.places.used = cython.cast(uint64_t, self.pages_end) * SIZE
             self.saved.used = self.places.used
-            cython.cast(Words, self.saved.data)[number] = 0
+            cython.cast(Places, self.saved.data)[number].block = 0
+            cython.cast(Places, self.saved.data)[number].sum = 0
             if number % TABLE_PAGES == 0:
                 self._set_limit()
-        places[number] = IN_FRAME | frame
+        places[number].block = IN_FRAME | frame
         self.frames[frame].page = number
         self.frames[frame].block = 0
         self.frames[frame].pins = 0
@@ -323,8 +331,8 @@ class PageStore:
         if self.frames[frame].block != 0:
             self.file.release(self.frames[frame].block)
         if number < self.settled:
-            self._save(number, 0)
-        cython.cast(Words, self.places.data)[number] = FREE | self.free_page
+            self._save(number, 0, 0)
+        cython.cast(Places, self.places.data)[number].block = FREE | self.free_page
         self.free_page = number
         self.free_count += 1
         self._drop_frame(frame)
@@ -368,18 +376,24 @@ class PageStore:
         memset(self.stale_tables, 1, self.pages_end // TABLE_PAGES + 1)
 
     def _block_of(self, number):
-        place: uint32_t = cython.cast(Words, self.places.data)[number]
+        place: uint32_t = cython.cast(Places, self.places.data)[number].block
         if place & FREE:
             return 0
         return self.frames[place & NUMBER].block if place & IN_FRAME else place
 
     def settle_some(self, count):
         """Bring `saved` up to date for the next pages; True while there are more."""
+        block: uint32_t
         if self.settled == ALL:
             return False
         while count > 0 and self.settled < self.pages_end:
             if self.settled != 0:
-                self._save(self.settled, self._block_of(self.settled))
+                block = self._block_of(self.settled)
+                self._save(
+                    self.settled,
+                    block,
+                    cython.cast(Places, self.places.data)[self.settled].sum if block != 0 else 0,
+                )
             self.settled += 1
             count -= 1
         if self.settled >= self.pages_end:
@@ -388,37 +402,39 @@ class PageStore:
 
     # -- taking over a checkpoint
 
-    def load_table(self, number, blocks, pages_end):
+    def load_table(self, number, found, pages_end):
         """0, or -1 when it cannot be right or memory is short; see `error`."""
         page: uint64_t = cython.cast(uint64_t, number) * TABLE_PAGES
         end: uint64_t = min(page + TABLE_PAGES, cython.cast(uint64_t, pages_end))
         first: uint64_t = page
-        if self.places.reserve(end * 4 - self.places.used) != 0 or self.saved.reserve(
-            end * 4 - self.saved.used
+        block: uint32_t
+        if self.places.reserve(end * SIZE - self.places.used) != 0 or self.saved.reserve(
+            end * SIZE - self.saved.used
         ):
             self.error = ENOMEM
             return -1
         while page < end:
-            if blocks[page - first] != 0 and (page == 0 or self.file.claim(blocks[page - first]) != 0):
+            block = found[page - first].block
+            if block != 0 and (page == 0 or self.file.claim(block) != 0):
                 self.error = EBADMSG
                 return -1
-            cython.cast(Words, self.places.data)[page] = blocks[page - first]
-            cython.cast(Words, self.saved.data)[page] = blocks[page - first]
+            cython.cast(Places, self.places.data)[page] = found[page - first]
+            cython.cast(Places, self.saved.data)[page] = found[page - first]
             page += 1
-        self.places.used = end * 4
-        self.saved.used = end * 4
+        self.places.used = end * SIZE
+        self.saved.used = end * SIZE
         return 0
 
     def end_load(self, pages_end):
         page: uint32_t
-        places: Words = cython.cast(Words, self.places.data)
+        places: Places = cython.cast(Places, self.places.data)
         self.pages_end = pages_end
-        if self.places.used < cython.cast(uint64_t, pages_end) * 4 and pages_end > 1:
+        if self.places.used < cython.cast(uint64_t, pages_end) * SIZE and pages_end > 1:
             self.error = EBADMSG
             return -1
         for page in range(1, pages_end):
-            if places[page] == 0:
-                places[page] = FREE | self.free_page
+            if places[page].block == 0:
+                places[page].block = FREE | self.free_page
                 self.free_page = page
                 self.free_count += 1
         self._set_limit()

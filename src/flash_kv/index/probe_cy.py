@@ -21,6 +21,7 @@ from cython.cimports.flash_kv.log.format import (
     SEGMENT_HEADER_SIZE,
     RecordHeader,
     offset_of,
+    padded_size,
     position_of,
     segment_of,
 )
@@ -46,6 +47,10 @@ def new_index(kind: str, table: SegmentTable) -> Index:
         # So few pages that small tests, too, read and write the file.
         paged.use_file(os.memfd_create("flash-kv-index"), 64 << 10)
         return paged
+    if kind == "skiplist":
+        from flash_kv.index.skiplist_cy import SkipListIndex
+
+        return SkipListIndex(table, b"0123456789abcdef")
     from flash_kv.index.hash_cy import HashIndex
 
     return HashIndex(table, b"0123456789abcdef")
@@ -98,9 +103,7 @@ class IndexProbe:
 
     def _append(self, data, size):
         """Write a record with this key; its position."""
-        total: uint64_t = (HEADER_SIZE + cython.cast(uint64_t, size) + self.value_size + 7) & ~cython.cast(
-            uint64_t, 7
-        )
+        total: uint64_t = padded_size(size, 0, self.value_size)
         ref: cython.pointer(SegmentRef)
         header: cython.pointer(RecordHeader)
         offset: uint64_t
@@ -163,6 +166,14 @@ class IndexProbe:
         looked: Key = self._key(_data(key), len(key))
         if self.index.reserve(1) != 0:
             raise MemoryError("the index cannot reserve")
+        old: uint64_t = self.index.upsert(cython.address(looked), position)
+        if old == ENTRY_ERROR:
+            raise self._failure(looked.error, looked.bad_position)
+        return old
+
+    def put(self, key: bytes, position: int) -> int:
+        """As `upsert`, for which memory has been reserved, or not."""
+        looked: Key = self._key(_data(key), len(key))
         old: uint64_t = self.index.upsert(cython.address(looked), position)
         if old == ENTRY_ERROR:
             raise self._failure(looked.error, looked.bad_position)

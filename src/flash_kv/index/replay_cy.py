@@ -17,6 +17,7 @@ from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KIND_VALUE,
     RecordHeader,
+    padded_size,
     record_size,
     segment_of,
 )
@@ -96,9 +97,7 @@ class _Replay:
         if entry.kind == KIND_VALUE:
             ref = segment_ref(cython.address(self.table.state), segment_id)
             ref.live_records += 1
-            ref.live_bytes += (
-                HEADER_SIZE + cython.cast(uint64_t, entry.key_size) + entry.value_size + 7
-            ) & ~cython.cast(uint64_t, 7)
+            ref.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
             self.keys += old == 0
         else:
             self.keys -= old != 0

@@ -2,10 +2,11 @@
 
     with CrashSystem(root, watch=look) as system:
         db = DB(root / "db", Options(), system)     # look(moment) is called before each call that changes something
+        system.disk.note()
         system.disk.choose(chooser)                 # one state that a power cut at this moment may leave
 
 The calls go to the real file system, except that syncs only enter in the books (disk_image.py) what is durable from
-then on. Bytes stored into a mapping pass no System; they are found by looking: whenever a state is asked for, and
+then on. Bytes stored into a mapping pass no System; they are found by looking: at `disk.note`, and
 before each write, what the real files hold is compared with what was synced.
 
 Invariant: with the same seed the same calls give the same bytes: ids are drawn from the seed, the clock counts calls.

@@ -1,8 +1,9 @@
 """What a disk may hold after a power cut: files and directories with what is durable of them and what came since.
 
 A `File` knows its content as of its last sync and the contents and sizes it had since; a `Folder` its names as of
-its last sync and each creation, rename and removal since. `Folder.choose` makes one of the states that a power cut
-may leave, an `Image`; which one, a `Chooser` decides, by chance or one after the other until all have been made.
+its last sync and each creation, rename and removal since. `Folder.note` takes down what the files hold at this moment;
+then `Folder.choose` makes one of the states that a power cut may leave, an `Image`; which one, a `Chooser` decides, by
+chance or one after the other until all have been made.
 
 The model: of a file, each page of 4 KiB is one of the versions it had since the sync, or a mixture of two of them
 in sectors of 512 bytes, and the size is one of those it had. Of a directory, each change of a name since the sync
@@ -106,13 +107,17 @@ class File:
         size = os.fstat(self._fd).st_size
         return os.pread(self._fd, size, 0) if size else b""
 
-    def note(self) -> bytes:
+    @property
+    def newest(self) -> bytes:
+        """What it held when it was noted last."""
+        return self._versions[-1] if self._versions else self.durable
+
+    def note(self) -> None:
         """Remember what it holds now as something that may be written back at any later time."""
         if not self.is_mapped and not self.is_changed:
-            return self.durable
+            return
         content = self.content()
-        last = self._versions[-1] if self._versions else self.durable
-        if content != last:
+        if content != self.newest:
             self._versions.append(content)
             self._pages.clear()
             if len(self._versions) > VERSIONS_MAX:
@@ -120,7 +125,6 @@ class File:
                 del self._versions[1]
             if len(content) not in self._sizes:
                 self._sizes.append(len(content))
-        return content
 
     def sync(self) -> None:
         """What it holds now is durable."""
@@ -134,10 +138,10 @@ class File:
 
     def choose(self, chooser: Chooser) -> bytes:
         """One content that a power cut may leave."""
-        content = self.note()
         if not self._versions:
             return self.durable
-        sizes = [size for size in self._sizes if size != len(content)] + [len(content)]
+        newest = len(self.newest)
+        sizes = [size for size in self._sizes if size != newest] + [newest]
         size = sizes[chooser.choose(len(sizes))]
         if not self._pages:
             versions = [self.durable, *self._versions]
@@ -180,16 +184,16 @@ class Change:
 
     def __init__(self, name: str, node: Node | None, gone: str | None = None) -> None:
         self._name = name
-        self._node = node
+        self.node = node
         self._gone = gone
 
     def apply(self, names: dict[str, Node]) -> None:
         if self._gone is not None:
             names.pop(self._gone, None)
-        if self._node is None:
+        if self.node is None:
             names.pop(self._name, None)
         else:
-            names[self._name] = self._node
+            names[self._name] = self.node
 
 
 class Folder:
@@ -209,8 +213,18 @@ class Folder:
         self.durable = dict(self.names)
         self._changes.clear()
 
+    def note(self) -> None:
+        """Take down what all files hold now, for `choose` and `present`."""
+        for node in {
+            *self.names.values(),
+            *self.durable.values(),
+            *(change.node for change in self._changes),
+        }:
+            if node is not None:
+                node.note()
+
     def choose(self, chooser: Chooser) -> Image:
-        """One state that a power cut may leave, all below included."""
+        """One state that a power cut at the moment of the last `note` may leave, all below included."""
         return self._choose(chooser, {})
 
     def _choose(self, chooser: Chooser, chosen: dict[File, bytes]) -> Image:
@@ -230,15 +244,15 @@ class Folder:
         return image
 
     def present(self) -> Image:
-        """What is there now: what the death of the process leaves."""
+        """What was there at the last `note`: what the death of the process leaves."""
         return {
-            name: node.present() if isinstance(node, Folder) else node.note()
+            name: node.present() if isinstance(node, Folder) else node.newest
             for name, node in self.names.items()
         }
 
     def files(self) -> Iterator[File]:
         """All files below, those of which only the durable or an earlier name is left included."""
-        nodes = [*self.names.values(), *self.durable.values(), *(change._node for change in self._changes)]
+        nodes = [*self.names.values(), *self.durable.values(), *(change.node for change in self._changes)]
         for node in nodes:
             if isinstance(node, Folder):
                 yield from node.files()

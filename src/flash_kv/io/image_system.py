@@ -2,7 +2,7 @@
 
 No directory holds it: a content is put into memory that has a descriptor (memfd_create) when a file of it is opened
 first, and is kept there for the next image, which shares most of its contents with this one. So a crash state costs the
-opening of a store and no files.
+opening of a store and no files. Descriptors are given to all who open the same content and closed by none of them.
 
 Invariant: nothing here changes. What would change something raises EROFS, but for LOCK, which opens as an empty file:
 nobody else can have the store open. Files without a name are the opener's own, in memory.
@@ -23,7 +23,7 @@ from flash_kv.io.disk_image import Image
 from flash_kv.io.lockfile import LOCK_NAME
 from flash_kv.io.system import System
 
-# Contents kept between images: those of some images, well below what a process may open.
+# Contents kept from one image to the next: those of some images, well below what a process may open.
 DESCRIPTORS_MAX = 128
 
 
@@ -32,10 +32,31 @@ class ImageSystem(System):
 
     def __init__(self, root: StrPath) -> None:
         self.root = os.fspath(root)
-        self.image: Image = {}
-        """What is served; may be replaced whenever no store is open."""
+        self._nodes: dict[str, bytes | Image] = {}
         self._descriptors: OrderedDict[bytes, int] = OrderedDict()
         self._nameless: set[int] = set()
+        self.image = {}
+
+    @property
+    def image(self) -> Image:
+        """What is served; may be replaced whenever no store is open."""
+        return self._image
+
+    @image.setter
+    def image(self, image: Image) -> None:
+        self._image = image
+        while len(self._descriptors) > DESCRIPTORS_MAX:
+            os.close(self._descriptors.popitem(last=False)[1])
+        self._nodes.clear()
+        self._enter(self.root, image)
+
+    def _enter(self, path: str, image: Image) -> None:
+        self._nodes[path] = image
+        for name, node in image.items():
+            if isinstance(node, dict):
+                self._enter(f"{path}/{name}", node)
+            else:
+                self._nodes[f"{path}/{name}"] = node
 
     def __enter__(self) -> ImageSystem:
         return self
@@ -49,13 +70,9 @@ class ImageSystem(System):
 
     def _find(self, path: StrPath) -> bytes | Image:
         """FileNotFoundError for what is not in the image."""
-        path = os.fspath(path)
-        node: bytes | Image | None = self.image if path.startswith(self.root) else None
-        for name in path[len(self.root) + 1 :].split("/"):
-            if name:
-                node = node.get(name) if isinstance(node, dict) else None
+        node = self._nodes.get(os.fspath(path))
         if node is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
         return node
 
     def _content(self, path: StrPath) -> bytes:
@@ -65,11 +82,11 @@ class ImageSystem(System):
         return node
 
     def open(self, path: StrPath, flags: int, mode: int = 0o600) -> int:
-        if os.path.basename(path) == LOCK_NAME:
-            return os.dup(self._memory(b""))
+        if os.fspath(path).endswith(f"/{LOCK_NAME}"):
+            return self._memory(b"")
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
             raise _refusal(path)
-        return os.dup(self._memory(self._content(path)))
+        return self._memory(self._content(path))
 
     def open_nameless(self) -> int:
         fd = _nameless_file()
@@ -77,15 +94,15 @@ class ImageSystem(System):
         return fd
 
     def close(self, fd: int) -> None:
-        self._nameless.discard(fd)
-        super().close(fd)
+        # Others are kept for the next who opens the same content.
+        if fd in self._nameless:
+            self._nameless.discard(fd)
+            super().close(fd)
 
     def _memory(self, content: bytes) -> int:
         """A descriptor of memory with this content."""
         fd = self._descriptors.get(content)
         if fd is None:
-            while len(self._descriptors) >= DESCRIPTORS_MAX:
-                os.close(self._descriptors.popitem(last=False)[1])
             fd = _nameless_file()
             try:
                 System.write_at(self, fd, content, 0)

@@ -164,9 +164,10 @@ class Mapping:
 
 
 @cython.final
+@cython.no_gc_clear
 @cython.cclass
 class MappedBytes:
-    """The claim behind `memory_of`: while anything looks at the bytes, `close()` leaves them mapped.
+    """The claim behind `memory_of`: while anything looks at the bytes or keeps this, `close()` leaves them mapped.
 
     It gives its buffer once, to `memory_of`: from there on only slices are passed on, and `memoryview.obj` leads nobody
     to bytes beyond them, some of which no file stands behind.
@@ -193,8 +194,11 @@ class MappedBytes:
         buffer.suboffsets = cython.NULL
         buffer.internal = cython.NULL
 
-    def __releasebuffer__(self, buffer: cython.pointer(cython.Py_buffer)):
-        self._mapping._end()
+    def __dealloc__(self):
+        # Not when the buffer is released: numpy.ndarray(buffer=view), for one, lets go of the buffer at once, keeps
+        # `view.obj` for it, and goes on looking at the bytes.
+        if self._is_given:
+            self._mapping._end()
 
 
 def memory_of(mapping: Mapping) -> memoryview:

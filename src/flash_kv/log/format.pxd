@@ -28,6 +28,9 @@ cdef enum:
     KIND_VOID = 4       # withdrawn after a failed sync: value_size = bytes of the body / 8, unread
 
     FLAG_IN_BATCH = 1   # stands inside a batch frame, never at the top level
+    FLAG_ALIGNED = 2    # of values only: so many zeros as the bits above it say stand between key and value
+    PAD_SHIFT = 2
+    ALIGN_MAX = 64      # what compaction aligns the value of such a record to
 
 # sync_distance replaces a flag "all before me was synced": a record of LSN n and distance d > 0 states that every record
 # with an LSN up to n - d was durable when it was written (d = 0 states nothing). So when a segment goes bad after a last
@@ -53,11 +56,29 @@ cdef struct SegmentHeader:
     uint32_t reserved
     uint32_t checksum    # CRC32C of the 60 bytes before it
 
+cdef inline uint64_t padded_size(uint64_t key_size, uint64_t pad, uint64_t value_size) noexcept nogil:
+    """Bytes of a value or tombstone record."""
+    return (HEADER_SIZE + key_size + pad + value_size + 7) & ~<uint64_t>7
+
+cdef inline uint64_t value_start(const RecordHeader* header) noexcept nogil:
+    """Where the value begins, in bytes from the record."""
+    return HEADER_SIZE + <uint64_t>header.key_size + (header.flags >> PAD_SHIFT)
+
+cdef inline uint64_t pad_for(uint64_t offset, uint64_t key_size, uint64_t align) noexcept nogil:
+    """Zeros between key and value of a record at `offset`, for the value to begin at a multiple of `align`."""
+    return -(offset + HEADER_SIZE + key_size) & (align - 1)
+
 cdef inline uint64_t record_size(const RecordHeader* header) noexcept nogil:
     """Bytes from this header to the next one."""
     if header.kind >= KIND_BATCH:
         return HEADER_SIZE + (<uint64_t>header.value_size) * 8
-    return (HEADER_SIZE + <uint64_t>header.key_size + header.value_size + 7) & ~<uint64_t>7
+    return (value_start(header) + header.value_size + 7) & ~<uint64_t>7
+
+cdef inline uint64_t moved_size_max(const RecordHeader* header) noexcept nogil:
+    """The most that a value or tombstone record takes at another place."""
+    if header.flags & FLAG_ALIGNED:
+        return padded_size(header.key_size, ALIGN_MAX - 1, header.value_size)
+    return record_size(header)
 
 cdef inline uint64_t checksummed_size(const RecordHeader* header) noexcept nogil:
     """Bytes under the header's own checksum: of a void record only the header."""

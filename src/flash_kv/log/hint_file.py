@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from flash_kv.errors import StrPath
 from flash_kv.io.system import System
 from flash_kv.log.hints_cy import HintRun
 from flash_kv.log.names import hint_name, temporary_name
 
 
-def write_hint(system: System, directory: Path, segment_id: int, run: HintRun) -> None:
+def write_hint(system: System, directory: StrPath, segment_id: int, run: HintRun) -> None:
     """Write a hint file: whole under a temporary name, then renamed. OSError leaves nothing behind."""
-    path = directory / hint_name(segment_id)
-    temporary = directory / temporary_name(path.name)
+    name = hint_name(segment_id)
+    path = os.path.join(directory, name)
+    temporary = os.path.join(directory, temporary_name(name))
     fd = system.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
     try:
         try:

@@ -32,8 +32,8 @@ cdef struct HintEntry:
     uint32_t value_size
     uint32_t key_size
     uint8_t kind
-    uint8_t reserved
-    uint16_t reserved_too
+    uint8_t pad                           # zeros between key and value
+    uint16_t reserved
 
 cdef inline uint64_t hint_entry_size(const HintEntry* entry) noexcept nogil:
     return HINT_ENTRY_SIZE + ((<uint64_t>entry.key_size + 7) & ~<uint64_t>7)

@@ -18,12 +18,14 @@ from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
 from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
 from cython.cimports.flash_kv.log.format import (
+    ALIGN_MAX,
     HEADER_SIZE,
     KEY_SIZE_MAX,
     KIND_TOMBSTONE,
     KIND_VALUE,
     SEGMENT_HEADER_SIZE,
     VALUE_SIZE_MAX,
+    padded_size,
 )
 from cython.cimports.flash_kv.log.hints_cy import (
     HINT_ENTRY_SIZE,
@@ -95,8 +97,8 @@ def _write_entries(
         entry.value_size = record.value_size
         entry.key_size = record.key_size
         entry.kind = record.kind
+        entry.pad = record.pad
         entry.reserved = 0
-        entry.reserved_too = 0
         place += HINT_ENTRY_SIZE
         # The padding first; the key then covers what is its own of the last word.
         cython.cast(cython.pointer(uint64_t), place + _padded(record.key_size) - 8)[0] = 0
@@ -176,8 +178,10 @@ def _entry_fault(entry: EntryPointer, room: uint64_t, header: cython.pointer(Hin
         return b"unknown record kind"
     if entry.value_size > (VALUE_SIZE_MAX if entry.kind == KIND_VALUE else 0):
         return b"impossible value size"
-    end = (cython.cast(uint64_t, entry.slot) << 3) + HEADER_SIZE + entry.key_size + entry.value_size
-    if cython.cast(uint64_t, entry.slot) << 3 < SEGMENT_HEADER_SIZE or _padded(end) > header.sealed_bytes:
+    if entry.pad >= (ALIGN_MAX if entry.kind == KIND_VALUE else 1):
+        return b"impossible padding"
+    end = (cython.cast(uint64_t, entry.slot) << 3) + padded_size(entry.key_size, entry.pad, entry.value_size)
+    if cython.cast(uint64_t, entry.slot) << 3 < SEGMENT_HEADER_SIZE or end > header.sealed_bytes:
         return b"an entry points outside the segment"
     if entry.lsn < header.min_lsn or entry.lsn > header.max_lsn or entry.lsn == 0:
         return b"an entry's LSN lies outside those of the segment"

@@ -26,16 +26,24 @@ FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 64 * 1024**2
 
 Origin = Literal["writer", "compaction"]
+_ORIGINS = get_args(Origin)
+Codecs = tuple[str, str]
+"""The names of the codecs of values and of keys: what the bytes mean, which the engine does not know."""
+
+RAW_CODECS: Codecs = ("raw", "raw")
 
 _LSN_MAX = 2**64 - 1
 _EPOCH_MAX = 2**64 - 1
 _COUNT_MAX = 2**63 - 1
 
+_CODEC = rb"[a-z0-9][a-z0-9+._-]{0,63}"
+_CODEC_NAME = re.compile(_CODEC.decode("ascii"))
 _NUMBER = rb"(0|[1-9][0-9]{0,19})"
 _MAGIC = re.compile(rb"FLASHKV-MANIFEST ([1-9][0-9]{0,8})\n")
 _HEAD = re.compile(
     rb'\{"format_version":%(n)b,"store_id":"([0-9a-f]{32})","hash_key":"([0-9a-f]{32})",'
-    rb'"epoch":%(n)b,"next_segment_id":%(n)b,"last_lsn":%(n)b,"segments":\[' % {b"n": _NUMBER}
+    rb'"epoch":%(n)b,"next_segment_id":%(n)b,"last_lsn":%(n)b,'
+    rb'(?:"codecs":\["(%(c)b)","(%(c)b)"\],)?"segments":\[' % {b"n": _NUMBER, b"c": _CODEC}
 )
 _ENTRY = re.compile(
     rb'\{"segment_id":%(n)b,"epoch":%(n)b,"origin":"(writer|compaction)","sealed_bytes":(?:%(n)b|null),'
@@ -63,7 +71,7 @@ class SegmentEntry:
     def __post_init__(self) -> None:
         _check("segment_id", self.segment_id, 1, SEGMENT_ID_MAX)
         _check("epoch", self.epoch, 0, _EPOCH_MAX)
-        if self.origin not in get_args(Origin):
+        if self.origin not in _ORIGINS:
             raise ValueError(f"origin is {self.origin!r}")
         if self.sealed_bytes is not None:
             _check("sealed_bytes", self.sealed_bytes, 0, _COUNT_MAX)
@@ -87,6 +95,8 @@ class Manifest:
     """Above every id ever given out, so that none is used twice."""
     last_lsn: int = 0
     """The newest LSN of all sealed segments there ever were: the first record of the first unsealed one comes next."""
+    codecs: Codecs = RAW_CODECS
+    """Chosen when the store is created. Plain bytes are not written down: so a store without names is one of those."""
     segments: tuple[SegmentEntry, ...]
 
     def __post_init__(self) -> None:
@@ -98,6 +108,8 @@ class Manifest:
         # The id behind the last one is fine: it says that there are no more.
         _check("next_segment_id", self.next_segment_id, 1, SEGMENT_ID_MAX + 1)
         _check("last_lsn", self.last_lsn, 0, _LSN_MAX)
+        for codec in self.codecs:
+            require_codec_name(codec)
         seen: set[int] = set()
         for entry in self.segments:
             if entry.segment_id in seen:
@@ -107,6 +119,14 @@ class Manifest:
                     f"segment {entry.segment_id} is not below next_segment_id {self.next_segment_id}"
                 )
             seen.add(entry.segment_id)
+
+
+def require_codec_name(name: object) -> None:
+    """ValueError unless `name` can stand in a manifest as that of a codec."""
+    if not isinstance(name, str) or _CODEC_NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"codecs are named by 1 to 64 lower-case letters and digits, and '+._-' behind the first: not {name!r}"
+        )
 
 
 def read_manifest(system: System, directory: StrPath) -> Manifest:
@@ -162,11 +182,12 @@ def encode_manifest(manifest: Manifest) -> bytes:
         f'"records":{entry.records},"tombstones":{entry.tombstones}}}'
         for entry in manifest.segments
     )
+    codecs = "" if manifest.codecs == RAW_CODECS else '"codecs":["{}","{}"],'.format(*manifest.codecs)
     body = (
         f"FLASHKV-MANIFEST {manifest.format_version}\n"
         f'{{"format_version":{manifest.format_version},"store_id":"{manifest.store_id.hex()}",'
         f'"hash_key":"{manifest.hash_key.hex()}","epoch":{manifest.epoch},'
-        f'"next_segment_id":{manifest.next_segment_id},"last_lsn":{manifest.last_lsn},"segments":[{entries}]}}\n'
+        f'"next_segment_id":{manifest.next_segment_id},"last_lsn":{manifest.last_lsn},{codecs}"segments":[{entries}]}}\n'
     ).encode("ascii")
     content = body + b"crc32c:%08x\n" % crc32c(body)
     if len(content) > MANIFEST_BYTES_MAX:
@@ -217,6 +238,11 @@ def _parse(content: bytes, start: int, end: int, path: str) -> Manifest:
         position = match.end()
     if content[position:end] != b"]}\n":
         raise CorruptionError(path, position, "there is something behind the list of segments")
+    codecs = RAW_CODECS
+    if head[7] is not None:
+        codecs = (head[7].decode("ascii"), head[8].decode("ascii"))
+        if codecs == RAW_CODECS:
+            raise CorruptionError(path, start, "it names the codecs of plain bytes, which have no name")
     try:
         return Manifest(
             format_version=int(head[1]),
@@ -225,6 +251,7 @@ def _parse(content: bytes, start: int, end: int, path: str) -> Manifest:
             epoch=int(head[4]),
             next_segment_id=int(head[5]),
             last_lsn=int(head[6]),
+            codecs=codecs,
             segments=tuple(entries),
         )
     except ValueError as error:

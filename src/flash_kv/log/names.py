@@ -25,6 +25,7 @@ LOCK = LOCK_NAME
 RESERVE = "RESERVE"
 INDEX = "INDEX"
 TEMPORARY_PREFIX = "tmp-"
+SEGMENT_SUFFIX = ".seg"
 
 # An index entry has 28 bits for the segment; 0 means "none".
 SEGMENT_ID_MAX = 2**28 - 1

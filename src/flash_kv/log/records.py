@@ -4,7 +4,7 @@ For what is not the hot path: repair, tests, and the 64 bytes at the head of a s
 docs/format.md and of `format.pxd`:
 
     record           checksum u32 | kind u8 | flags u8 | sync distance u16 | key size u32 | value size u32 | LSN u64
-                     | key | value | zeros to 8 bytes
+                     | key | zeros, if it is aligned | value | zeros to 8 bytes
     segment header   magic 8 | version u32 | origin u32 | store id 16 | segment id u64 | epoch u64 | created ns u64
                      | 0 u32 | checksum u32
 
@@ -26,6 +26,8 @@ KIND_BATCH = 3
 KIND_VOID = 4
 
 FLAG_IN_BATCH = 1
+FLAG_ALIGNED = 2
+PAD_SHIFT = 2
 
 FORMAT_VERSION = 1
 SEGMENT_MAGIC = b"FLASHKV\x00"
@@ -49,6 +51,7 @@ class Record(NamedTuple):
     key: bytes
     value_offset: int
     value_size: int
+    is_aligned: bool = False
 
 
 class DamagedRange(NamedTuple):
@@ -103,9 +106,9 @@ def encode_record(
     lsn: int,
     sync_distance: int = 0,
 ) -> bytes:
-    """One sound VALUE or TOMBSTONE record for its place, padded to 8 bytes."""
+    """One sound VALUE or TOMBSTONE record for its place, padded to 8 bytes; between key and value as `flags` say."""
     header = _RECORD.pack(0, kind, flags, sync_distance, len(key), len(value), lsn)
-    return _sealed(seed, offset, header + key + value)
+    return _sealed(seed, offset, header + key + bytes(flags >> PAD_SHIFT) + value)
 
 
 def encode_batch(

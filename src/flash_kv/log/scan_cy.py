@@ -224,7 +224,13 @@ class SegmentScan:
             finally:
                 self.source.end()
             yield Record(
-                offset, found.kind, found.lsn, key, offset + HEADER_SIZE + found.key_size, found.value_size
+                offset,
+                found.kind,
+                found.lsn,
+                key,
+                offset + HEADER_SIZE + found.key_size + found.pad,
+                found.value_size,
+                found.is_aligned != 0,
             )
 
 

@@ -31,7 +31,8 @@ cdef struct ScanRecord:
     uint32_t key_size
     uint8_t kind                          # KIND_VALUE or KIND_TOMBSTONE
     uint8_t place
-    uint16_t reserved
+    uint8_t pad                           # zeros between key and value
+    uint8_t is_aligned
 
 cdef struct Damage:
     uint64_t offset

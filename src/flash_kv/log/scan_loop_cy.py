@@ -16,6 +16,7 @@ import cython
 from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum
 from cython.cimports.flash_kv.log.format import (
+    FLAG_ALIGNED,
     FLAG_IN_BATCH,
     HEADER_SIZE,
     KEY_SIZE_MAX,
@@ -24,6 +25,7 @@ from cython.cimports.flash_kv.log.format import (
     KIND_TOMBSTONE,
     KIND_VALUE,
     KIND_VOID,
+    PAD_SHIFT,
     VALUE_SIZE_MAX,
     RecordHeader,
     checksummed_size,
@@ -73,6 +75,15 @@ def _header_at(scan: Scan, offset: uint64_t) -> Header:
 
 
 @cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _may_have_flags(header: Header) -> cython.bint:
+    """Nothing but FLAG_IN_BATCH, or, of a value, FLAG_ALIGNED and its zeros."""
+    return header.flags <= FLAG_IN_BATCH or (header.kind == KIND_VALUE and header.flags & FLAG_ALIGNED != 0)
+
+
+@cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
 def _field_fault(header: Header, room: uint64_t, in_batch: cython.bint) -> Fault:
@@ -81,7 +92,7 @@ def _field_fault(header: Header, room: uint64_t, in_batch: cython.bint) -> Fault
         return FAULT_BLANK
     if header.kind > (KIND_TOMBSTONE if in_batch else KIND_VOID):
         return FAULT_KIND
-    if header.flags > FLAG_IN_BATCH:
+    if not _may_have_flags(header):
         return FAULT_FLAGS
     if ((header.flags & FLAG_IN_BATCH) != 0) != in_batch:
         return FAULT_PLACE
@@ -195,7 +206,8 @@ def _add_record(scan: Scan, offset: uint64_t, place: uint8_t) -> cython.void:
     record.key_size = header.key_size
     record.kind = header.kind
     record.place = place
-    record.reserved = 0
+    record.pad = header.flags >> PAD_SHIFT
+    record.is_aligned = header.flags & FLAG_ALIGNED != 0
     if place == PLACE_ORPHAN:
         scan.orphans += 1
         return
@@ -246,7 +258,7 @@ def _accept(scan: Scan, offset: uint64_t) -> uint64_t:
 def _may_be_header(scan: Scan, offset: uint64_t) -> cython.bint:
     """Known kind, known flags: all that most places of a search fail."""
     header: Header = _header_at(scan, offset)
-    return header.kind != KIND_NONE and header.kind <= KIND_VOID and header.flags <= FLAG_IN_BATCH
+    return header.kind != KIND_NONE and header.kind <= KIND_VOID and _may_have_flags(header)
 
 
 @cython.cfunc

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from flash_kv.errors import CorruptionError, FormatVersionError, storage_error
@@ -47,7 +46,7 @@ class Segment:
     """An open segment file."""
 
     system: System
-    directory: Path
+    directory: str
     segment_id: int
     epoch: int
     origin: Origin
@@ -68,9 +67,9 @@ class Segment:
     """Zeros are written, not only blocks allocated, before records are."""
 
     @property
-    def path(self) -> Path:
+    def path(self) -> str:
         """The file."""
-        return self.directory / segment_name(self.segment_id)
+        return os.path.join(self.directory, segment_name(self.segment_id))
 
     def grow(self, wanted: int) -> None:
         """Allocate up to at least `wanted` bytes, further where there is room. StoreFullError, StorageError."""
@@ -155,7 +154,7 @@ class Segment:
 
 def create_segment(
     system: System,
-    directory: Path,
+    directory: str,
     *,
     segment_id: int,
     epoch: int,
@@ -170,7 +169,7 @@ def create_segment(
 
     The directory entry is synced with the manifest that lists it. StoreFullError or StorageError leave no file behind.
     """
-    path = directory / segment_name(segment_id)
+    path = os.path.join(directory, segment_name(segment_id))
     header = make_segment_header(
         store_id=store_id,
         segment_id=segment_id,
@@ -209,7 +208,7 @@ def create_segment(
 
 def open_segment(
     system: System,
-    directory: Path,
+    directory: str,
     *,
     segment_id: int,
     epoch: int,
@@ -220,7 +219,6 @@ def open_segment(
     io: Literal["mmap", "file"],
 ) -> Segment:
     """An existing segment. CorruptionError: missing, too short, or not the segment the manifest lists."""
-    # Not a Path: to make one takes as long as to open the file.
     path = os.path.join(directory, segment_name(segment_id))
     flags = os.O_RDWR if is_writable and sealed_bytes is None else os.O_RDONLY
     try:

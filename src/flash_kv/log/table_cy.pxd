@@ -4,6 +4,7 @@ from libc.string cimport memcmp
 from flash_kv.intrinsics cimport add_atomic64, load_acquire64
 from flash_kv.log.format cimport (
     ENTRY_VERSIONED, HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, offset_of, record_size, segment_of,
+    value_start,
 )
 
 cdef enum:
@@ -97,7 +98,7 @@ cdef inline const uint8_t* record_key(const RecordHeader* header) noexcept nogil
     return (<const uint8_t*>header) + HEADER_SIZE
 
 cdef inline const uint8_t* record_value(const RecordHeader* header) noexcept nogil:
-    return (<const uint8_t*>header) + HEADER_SIZE + header.key_size
+    return (<const uint8_t*>header) + value_start(header)
 
 cdef inline void pin(TableState* table, uint64_t position) noexcept nogil:
     """Keep the segment of a position while the GIL is given up. Requires: the GIL, and a segment that is there."""

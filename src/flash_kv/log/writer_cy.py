@@ -15,7 +15,16 @@ import cython
 from cython.cimports.flash_kv.intrinsics import store_release64
 from cython.cimports.flash_kv.io.memory_cy import realloc
 from cython.cimports.flash_kv.log.checksum_cy import record_checksum_of
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_VOID, RecordHeader
+from cython.cimports.flash_kv.log.format import (
+    FLAG_ALIGNED,
+    HEADER_SIZE,
+    KIND_VOID,
+    PAD_SHIFT,
+    RecordHeader,
+    pad_for,
+    padded_size,
+    value_start,
+)
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
@@ -31,6 +40,7 @@ class LogWriter:
 
     def __cinit__(self, is_mapped: bool, next_lsn: int, write_hook: object):
         self.is_mapped = is_mapped
+        self.align = 1
         self.next_lsn = next_lsn
         self.synced_lsn = next_lsn - 1
         self.write_hook = write_hook
@@ -56,20 +66,42 @@ class LogWriter:
             self.scratch_size = size
         return self.scratch
 
-    def fill(self, place, kind, key, key_size, value, value_size, lsn):
-        """Everything of a record but its first eight bytes; returns its size."""
+    def fill(self, place, kind, key, key_size, pad, value, value_size, lsn):
+        """Everything of a record but its first eight bytes, `pad` zeros behind the key; returns its size."""
         header: cython.pointer(RecordHeader) = cython.cast(cython.pointer(RecordHeader), place)
-        body: uint64_t = HEADER_SIZE + cython.cast(uint64_t, key_size) + value_size
-        size: uint64_t = (body + 7) & ~cython.cast(uint64_t, 7)
+        size: uint64_t = padded_size(key_size, pad, value_size)
         # The padding is under the checksum and must be zero whatever a failed write left here.
         cython.cast(cython.pointer(uint64_t), place + size - 8)[0] = 0
         header.key_size = key_size
         header.value_size = value_size
         header.lsn = lsn
         memcpy(place + HEADER_SIZE, key, key_size)
+        if pad:
+            memset(place + HEADER_SIZE + key_size, 0, pad)
         if value_size:
-            memcpy(place + HEADER_SIZE + key_size, value, value_size)
+            memcpy(place + HEADER_SIZE + key_size + pad, value, value_size)
         return size
+
+    def fill_aligned(self, place, offset, header, align, flags):
+        """As `fill`, from another record, with its value at a multiple of `align` when it stands at `offset`.
+
+        `flags` gets the ones for `seal_record`, and its old ones stay.
+        """
+        body: cython.pointer(cython.const[uint8_t]) = cython.cast(
+            cython.pointer(cython.const[uint8_t]), header
+        )
+        pad: uint64_t = pad_for(offset, header.key_size, align)
+        flags[0] |= FLAG_ALIGNED | cython.cast(cython.int, pad << PAD_SHIFT)
+        return self.fill(
+            place,
+            header.kind,
+            body + HEADER_SIZE,
+            header.key_size,
+            pad,
+            body + value_start(header),
+            header.value_size,
+            header.lsn,
+        )
 
     def seal_record(self, place, offset, size, kind, flags):
         """The first eight bytes of the record of `size` bytes built at `place` for `offset`."""
@@ -105,11 +137,11 @@ class LogWriter:
         self.next_lsn += records
         return 0
 
-    def unpublish(self, place, size):
-        """Take back the one record just published, before anything else follows it."""
+    def unpublish(self, place, size, records):
+        """Take back what was just published, before anything else follows it."""
         self.tail -= size
         store_release64(cython.address(self.ref.used), self.tail)
-        self.next_lsn -= 1
+        self.next_lsn -= records
         self._blank(place, size)
 
     def _blank(self, place, size):

@@ -60,6 +60,8 @@ class CrashRun(Run):
         self._rng = random.Random(f"{seed}/history")
         self._looking = random.Random(f"{seed}/looking")
         self._seen: set[tuple[int, int, int]] = set()
+        # What a store of this fingerprint holds: it is opened once, and judged by each promise it meets.
+        self._contents: dict[int, State | None] = {}
         self._sound_backups: set[tuple[str, int]] = set()
         self._moments = 0
         self._next_world: tuple[Image, State] = ({}, {})
@@ -122,11 +124,12 @@ class CrashRun(Run):
         rng = self._looking
         if self._is_over():
             return
+        self._system.disk.note()
         if rng.random() < 0.3:
             self._try_image(self._system.disk.present(), self._journal.acknowledged, f"killed, {moment}")
             self.tally.kills += self._is_tried
         # An open has few moments and the most to do in each.
-        for _ in range(4 if is_opening else rng.randint(1, 2)):
+        for _ in range(6 if is_opening else rng.randint(2, 4)):
             chooser = RandomChooser(rng, rng.choice(NEWEST))
             image = self._system.disk.choose(chooser)
             found = self._try_image(image, self._journal.durable, f"power cut, {moment}")
@@ -149,9 +152,8 @@ class CrashRun(Run):
         self._is_tried = True
         self.tally.states += 1
         self.tally.in_recovery += self._history is None
-        self._left.image = image
         try:
-            found = self._read()
+            found = self._read_store(image)
             if found is None or self.tally.states % REOPEN_EVERY == 0:
                 # The crash came before there was a store, and an open must be able to make one.
                 found = self._reopen(image, found or {})
@@ -163,8 +165,17 @@ class CrashRun(Run):
             return None
         return found
 
-    def _read(self, name: str = STORE) -> State | None:
-        """What is in the store, read only; None where there is none."""
+    def _read_store(self, image: Image) -> State | None:
+        """What is in the store of this image. One that was met before, with other promises, is not opened again."""
+        store = image.get(STORE, {})
+        key = _fingerprint(store) if isinstance(store, dict) else 0
+        if key not in self._contents:
+            self._contents[key] = self._read(image, STORE)
+        return self._contents[key]
+
+    def _read(self, image: Image, name: str) -> State | None:
+        """What is in the store `name`, read only; None where there is none."""
+        self._left.image = image
         path = f"{self._left.root}/{name}"
         if not self._left.is_directory(path) or MANIFEST not in self._left.list_directory(path):
             return None
@@ -196,7 +207,7 @@ class CrashRun(Run):
     def _judge_backups(self, image: Image) -> Violation | None:
         """A backup appears whole or not at all."""
         for name in self._unseen_backups(image):
-            if self._history is not None and self._read(name) != self._history.backups[name]:
+            if self._history is not None and self._read(image, name) != self._history.backups[name]:
                 return Violation("other", f"{name} is there and does not hold what it should")
             self._sound_backups.add((name, _fingerprint({"": image[name]})))
         return None

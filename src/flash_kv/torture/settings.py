@@ -30,6 +30,7 @@ class Settings:
             index=rng.choice(INDEXES) if self.index is None else self.index,
             io=rng.choice(IO_KINDS) if self.io is None else self.io,
             durability=rng.choice(DURABILITIES) if self.durability is None else self.durability,
+            align=rng.choice((1, 1, 64)),
             segment_bytes_max=SEGMENT_BYTES,
             reserve_bytes=rng.choice((0, SEGMENT_BYTES)),
             load_threads=1,

@@ -250,13 +250,13 @@ def _places(name: str, content: bytes) -> Iterator[tuple[bytes, Place]]:
     offset = SEGMENT_HEADER_SIZE
     frame: tuple[int, int] | None = None
     while offset + HEADER_SIZE <= len(content):
-        _, kind, _, _, key_size, value_size, lsn = _HEADER.unpack_from(content, offset)
+        _, kind, flags, _, key_size, value_size, lsn = _HEADER.unpack_from(content, offset)
         if kind not in (KIND_VALUE, KIND_TOMBSTONE, KIND_BATCH, KIND_VOID):
             return
         if kind in (KIND_BATCH, KIND_VOID):
             size = HEADER_SIZE + value_size * 8
         else:
-            size = HEADER_SIZE + -(-(key_size + value_size) // 8) * 8
+            size = HEADER_SIZE + -(-(key_size + (flags >> 2) + value_size) // 8) * 8
         if frame is not None and offset >= frame[0] + frame[1]:
             frame = None
         if kind == KIND_BATCH:

@@ -18,14 +18,34 @@ older value. Exit code {ExitCode.NEGATIVE.value} when something was lost."""
 KEYS_SHOWN = 20
 
 
+def _checked(
+    context: click.Context, parameter: click.Parameter, codecs: tuple[str, str] | None
+) -> tuple[str, str] | None:
+    from flash_kv.log.manifest import require_codec_name
+
+    try:
+        for name in codecs or ():
+            require_codec_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return codecs
+
+
 @click.command("repair", help=HELP, short_help="Salvage a damaged store into a new one.")
 @click.argument("source", type=STORE_PATH)
 @click.argument("dest", type=STORE_PATH)
+@click.option(
+    "--codecs",
+    nargs=2,
+    metavar="VALUES KEYS",
+    callback=_checked,
+    help="The names of its codecs, such as json tuple, if its MANIFEST is lost.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print the report as JSON.")
-def command(source: Path, dest: Path, is_json: bool) -> ExitCode:
+def command(source: Path, dest: Path, codecs: tuple[str, str] | None, is_json: bool) -> ExitCode:
     import flash_kv
 
-    report = flash_kv.repair(source, dest)
+    report = flash_kv.repair(source, dest, codecs=codecs)
     is_whole = not report.damages and not report.records_lost and not report.lost_keys
     if is_json:
         print_json({"is_whole": is_whole, **report.as_dict()})

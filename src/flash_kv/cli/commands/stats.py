@@ -47,6 +47,7 @@ def _fields(stats: Stats) -> list[tuple[str, str]]:
     fields = [
         ("path", str(stats.path)),
         ("index", f"{stats.index}, {size(stats.index_bytes)} of memory"),
+        ("codecs", "{} values under {} keys".format(*stats.codecs)),
         ("keys", f"{stats.keys:,}"),
         ("segments", f"{stats.segments:,}"),
         ("live", size(stats.live_bytes)),

@@ -145,7 +145,8 @@ class Story:
 def _open(path: Path, **options: Any) -> flash_kv.DB:
     import flash_kv
 
-    return flash_kv.open(path, **options)
+    db: flash_kv.DB = flash_kv.open(path, **options)
+    return db
 
 
 def _example(kept: list[bytes]) -> bytes:

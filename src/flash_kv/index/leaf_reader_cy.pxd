@@ -1,8 +1,9 @@
-# The reading side of the B-tree index. See btree_reader_cy.py.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+# The reading side that the ordered indexes share. See leaf_reader_cy.py.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from flash_kv.index.btree_node cimport Node, Tree
 from flash_kv.index.btree_store_cy cimport NodeStore
 from flash_kv.index.index_cy cimport Index, Walk
+from flash_kv.intrinsics cimport fence_acquire, load_relaxed64
 from flash_kv.log.table_cy cimport Key
 
 cdef enum:
@@ -31,7 +32,12 @@ cdef struct Recall:
     uint32_t leaf
     uint32_t mark                         # 26 bits of the key's mix, 6 bits of slot
 
-cdef class BTreeReader(Index):
+cdef inline bint is_unchanged(const Spot* spot) noexcept nogil:
+    """May be concluded from what was read in the node?"""
+    fence_acquire()
+    return load_relaxed64(&spot.node.version) == spot.version
+
+cdef class LeafReader(Index):
     cdef Recall* recalls
     cdef NodeStore store
     cdef Tree* tree
@@ -42,9 +48,13 @@ cdef class BTreeReader(Index):
     cdef void remember(self, uint64_t mixed, Node* leaf, uint64_t version, uint32_t slot) noexcept nogil
     cdef void _note(self, Key* key, const Spot* leaf) noexcept nogil
     cdef Node* place_of(self, const Key* key) noexcept nogil
-    cdef bint _enter_root(self, Spot* spot) noexcept nogil
+    # The leaf for the key and its version, NULL when the index is empty; False when something changed meanwhile.
     cdef bint _find_leaf(self, Key* key, Spot* spot) noexcept nogil
-    cdef bint _find_once(self, Key* key, uint64_t mixed, uint64_t* entry) noexcept nogil
+    # The same for a group of keys, so that their cache misses overlap. NULL: search again alone.
     cdef void _find_leaves(self, Key* keys, Group* group) noexcept nogil
+    # One attempt at `walk`: how many entries, or WALK_RESTART, WALK_FAILED.
+    cdef int64_t _walk_once(self, Walk* state, uint64_t* entries, uint64_t capacity) noexcept nogil
+    cdef bint _find_once(self, Key* key, uint64_t mixed, uint64_t* entry) noexcept nogil
+    cdef void _aim(self, Key* keys, Group* group) noexcept nogil
     cdef void _find_group(self, Key* keys, uint32_t count, uint64_t* entries) noexcept nogil
     cdef uint8_t _hold(self, Spot* leaf, uint64_t head, uint32_t bound, uint64_t position) noexcept nogil

@@ -1,102 +1,56 @@
-"""The reading side of the B-tree index: searches beside a writer and without a lock.
+"""The reading side that the ordered indexes share: what is done with a leaf, beside a writer and without a lock.
 
-Optimistic lock coupling (Leis et al. 2016): each node has a version, odd while the node is being written and never
-used twice. A reader reads the version, then what it needs, then the version again; on the way down the parent's
-version is checked once more after the child's was read. A writer that moves keys between nodes marks parent and
-children all at once, so a reader that passed has the right child. What is read in between may be garbage: numbers are
-bounded before they are followed, loops end, and nothing is concluded before the check. A search that fails a check
-starts again at the root.
-
-A search costs the memory about one cache miss in the leaf and one at the record. The first would be two (which line
-of slots is needed stands in the hints), so the half of the leaf where the key should be is fetched with the hints; of
-the node above the leaf too, for there are many of those and the smaller caches do not hold them all.
+The ordered kinds keep their entries in the same leaves (btree_leaf_cy) and differ in the way to a leaf: `_find_leaf`,
+`_find_leaves` and `_walk_once` are theirs. Each leaf has a version, odd while it is being written and never used twice.
+A kind hands over a leaf and the version at which it was the one for the key; what is read in it after that counts when
+it still has that version. What is read in between may be garbage: numbers are bounded before they are followed, loops
+end, and nothing is concluded before the check. A search that fails a check starts again.
 
 Where keys were found is remembered (Recall): what is asked for again and again is found without a descent, as long as
 its leaf was not written.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_inner_cy import route
 from cython.cimports.flash_kv.index.btree_leaf_cy import prefetch_record
 from cython.cimports.flash_kv.index.btree_node import (
     NODE_SLOTS,
     TAG_MASK,
     Node,
-    Tree,
     bound_in_line,
     candidate,
-    child_of,
-    head_of,
     leaf_bound,
     leaf_head,
     line_of,
     mix_key,
     node_at,
     node_number,
-    prefetch_child,
-    prefetch_hints,
     prefetch_line,
     prefetch_lines,
 )
-from cython.cimports.flash_kv.index.btree_reader_cy import (
+from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
+from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
+from cython.cimports.flash_kv.index.leaf_reader_cy import (
     GROUP,
     RECALL_BITS,
     Group,
     Recall,
     Spot,
+    is_unchanged,
     mark_of,
 )
-from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
-from cython.cimports.flash_kv.index.btree_walk_cy import walk_tree
-from cython.cimports.flash_kv.index.index_cy import HOLD_NO, HOLD_UNKNOWN, HOLD_YES, Index
-from cython.cimports.flash_kv.intrinsics import (
-    fence_acquire,
-    load_acquire64,
-    load_fenced64,
-    load_relaxed64,
-    unlikely,
-)
+from cython.cimports.flash_kv.index.leaf_walk_cy import WALK_FAILED
+from cython.cimports.flash_kv.intrinsics import load_acquire64, load_fenced64, load_relaxed64, unlikely
 from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
-from cython.cimports.flash_kv.log.table_cy import (
-    MATCH_NO,
-    MATCH_YES,
-    MatchResult,
-    match_key,
-)
-from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
+from cython.cimports.flash_kv.log.table_cy import MATCH_NO, MATCH_YES, MatchResult, match_key
+from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.posix.unistd import usleep
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _is_unchanged(spot: cython.pointer(Spot)) -> cython.bint:
-    """May be concluded from what was read in the node?"""
-    fence_acquire()
-    return load_relaxed64(cython.address(spot.node.version)) == spot.version
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _go_down(spot: cython.pointer(Spot), child: cython.pointer(Node)) -> cython.bint:
-    """To a child whose number was read in the node; False when the node changed meanwhile."""
-    version: uint64_t = load_acquire64(cython.address(child.version))
-    fence_acquire()
-    if unlikely(load_relaxed64(cython.address(spot.node.version)) != spot.version or version & 1):
-        return False
-    spot.node = child
-    spot.version = version
-    return True
-
-
 @cython.cclass
-class BTreeReader(Index):
-    """Searches; what writes derives from it."""
+class LeafReader(Index):
+    """Searches; what writes, and what knows the way to a leaf, derives from it."""
 
     def __cinit__(self, table, hash_key):
         self.needs_hash = False
@@ -107,7 +61,7 @@ class BTreeReader(Index):
         self.blobs = self.store.blobs
         self.recalls = cython.cast(cython.pointer(Recall), calloc(1 << RECALL_BITS, cython.sizeof(Recall)))
         if self.recalls == cython.NULL:
-            raise MemoryError("no memory for a B-tree")
+            raise MemoryError("no memory for an index")
 
     def __dealloc__(self):
         free(self.recalls)
@@ -116,7 +70,22 @@ class BTreeReader(Index):
         return self.store.memory_bytes() + (cython.sizeof(Recall) << RECALL_BITS)
 
     def walk(self, state, entries, capacity):
-        return walk_tree(self.store, self.log, state, entries, capacity)
+        result: int64_t
+        tries: uint32_t = 0
+        state.is_done = False
+        state.error = 0
+        state.bad_position = 0
+        while capacity > 0:
+            result = self._walk_once(state, entries, capacity)
+            if result >= 0:
+                return result
+            if result == WALK_FAILED:
+                return 0
+            tries += 1
+            if tries % 64 == 0:
+                # The writer may have been put off the processor in the middle of a change.
+                usleep(20)
+        return 0
 
     def find(self, key):
         entry: uint64_t = 0
@@ -147,7 +116,7 @@ class BTreeReader(Index):
         if load_acquire64(cython.address(leaf.node.version)) != leaf.version or slot[0] >= NODE_SLOTS:
             return cython.NULL
         entry[0] = load_fenced64(cython.address(leaf.node.slots[slot[0]].value))
-        if _is_unchanged(cython.address(leaf)) and match_key(self.log, entry[0], key) == MATCH_YES:
+        if is_unchanged(cython.address(leaf)) and match_key(self.log, entry[0], key) == MATCH_YES:
             self._note(key, cython.address(leaf))
             return leaf.node
         return cython.NULL
@@ -177,50 +146,14 @@ class BTreeReader(Index):
         recall.leaf = node_number(self.base, leaf)
         recall.mark = mark_of(mixed) | slot
 
-    def _enter_root(self, spot):
-        """The root, NULL of an empty tree; False when it changes just now."""
-        tree: cython.pointer(Tree) = self.tree
-        version: uint64_t = load_acquire64(cython.address(tree.version))
-        number: uint32_t = tree.root
-        spot.node = cython.NULL
-        if unlikely(version & 1 or number >= tree.nodes_size):
-            return False
-        if number != 0:
-            spot.node = node_at(self.base, number)
-            spot.version = load_acquire64(cython.address(spot.node.version))
-            if unlikely(spot.version & 1):
-                return False
-        fence_acquire()
-        return load_relaxed64(cython.address(tree.version)) == version
-
     def _find_leaf(self, key, spot):
-        """The leaf for the key, NULL in an empty tree; False when something changed meanwhile."""
-        tree: cython.pointer(Tree) = self.tree
-        node: cython.pointer(Node)
-        child: cython.pointer(Node)
-        number: uint32_t
-        slot: uint32_t
-        level: uint32_t
-        if unlikely(not self._enter_root(spot)):
-            return False
-        if unlikely(spot.node == cython.NULL):
-            return True
-        level = spot.node.level
-        while level > 0:
-            node = spot.node
-            slot = route(tree, self.blobs, node, key)
-            number = child_of(node, slot)
-            if unlikely(number >= tree.nodes_size):
-                return False
-            child = node_at(self.base, number)
-            if level <= 2:
-                prefetch_child(node, slot, head_of(key.data, key.size, node.skip), child)
-            else:
-                prefetch_hints(child)
-            if unlikely(not _go_down(spot, child)):
-                return False
-            level -= 1
-        return True
+        return False
+
+    def _walk_once(self, state, entries, capacity):
+        return WALK_FAILED
+
+    def _find_leaves(self, keys, group):
+        pass
 
     def _find_once(self, key, mixed, entry):
         """False when something changed meanwhile and the search must start again."""
@@ -240,7 +173,7 @@ class BTreeReader(Index):
         while slot > 0:
             slot -= 1
             entry[0] = load_fenced64(cython.address(leaf.node.slots[slot].value))
-            if unlikely(not _is_unchanged(cython.address(leaf))):
+            if unlikely(not is_unchanged(cython.address(leaf))):
                 return False
             match = match_key(self.log, entry[0], key)
             if match == MATCH_YES:
@@ -249,7 +182,7 @@ class BTreeReader(Index):
             # The record was another's if the entry was replaced and what it named was used again.
             if unlikely(
                 load_relaxed64(cython.address(leaf.node.slots[slot].value)) != entry[0]
-                or not _is_unchanged(cython.address(leaf))
+                or not is_unchanged(cython.address(leaf))
             ):
                 return False
             # Damage to another key's record must not hide this one: only if none of the rest is it, it cannot be told.
@@ -258,7 +191,7 @@ class BTreeReader(Index):
             slot = candidate(leaf.node, slot, head)
         if unlikely(is_unreadable):
             entry[0] = ENTRY_ERROR
-        return _is_unchanged(cython.address(leaf))
+        return is_unchanged(cython.address(leaf))
 
     def find_many(self, keys, count, entries):
         start: uint64_t = 0
@@ -268,38 +201,10 @@ class BTreeReader(Index):
             self._find_group(keys + start, size, entries + start)
             start += size
 
-    def _find_leaves(self, keys, group):
-        """Take a group of keys to their leaves, level by level, so that their cache misses overlap."""
-        tree: cython.pointer(Tree) = self.tree
-        root: Spot
+    def _aim(self, keys, group):
+        """Bring in, for each key of a group, the line of slots of its leaf in which it would be."""
         spot: cython.pointer(Spot)
-        level: uint32_t
         i: uint32_t
-        if not self._enter_root(cython.address(root)):
-            root.node = cython.NULL
-        level = root.node.level if root.node != cython.NULL else 0
-        for i in range(group.count):
-            group.spots[i] = root
-        while level > 0:
-            for i in range(group.count):
-                spot = cython.address(group.spots[i])
-                group.numbers[i] = 0
-                if unlikely(spot.node == cython.NULL):
-                    continue
-                group.numbers[i] = child_of(
-                    spot.node, route(tree, self.blobs, spot.node, cython.address(keys[i]))
-                )
-                if unlikely(group.numbers[i] >= tree.nodes_size):
-                    spot.node = cython.NULL
-                    continue
-                prefetch_hints(node_at(self.base, group.numbers[i]))
-            for i in range(group.count):
-                spot = cython.address(group.spots[i])
-                if unlikely(
-                    spot.node == cython.NULL or not _go_down(spot, node_at(self.base, group.numbers[i]))
-                ):
-                    spot.node = cython.NULL
-            level -= 1
         for i in range(group.count):
             spot = cython.address(group.spots[i])
             if unlikely(spot.node == cython.NULL):
@@ -318,6 +223,7 @@ class BTreeReader(Index):
         i: uint32_t
         group.count = count
         self._find_leaves(keys, cython.address(group))
+        self._aim(keys, cython.address(group))
         for i in range(count):
             spot = cython.address(group.spots[i])
             entries[i] = 0
@@ -328,7 +234,7 @@ class BTreeReader(Index):
             slot = candidate(spot.node, slot, group.heads[i])
             if slot > 0:
                 entries[i] = load_fenced64(cython.address(spot.node.slots[slot - 1].value))
-            if unlikely(not _is_unchanged(spot)):
+            if unlikely(not is_unchanged(spot)):
                 spot.node = cython.NULL
             elif entries[i] != 0:
                 prefetch_record(self.log, entries[i])
@@ -363,6 +269,7 @@ class BTreeReader(Index):
         while start < count:
             group.count = cython.cast(uint32_t, min(count - start, cython.cast(uint64_t, GROUP)))
             self._find_leaves(keys + start, cython.address(group))
+            self._aim(keys + start, cython.address(group))
             for i in range(group.count):
                 leaf = cython.address(group.spots[i])
                 answers[start + i] = HOLD_UNKNOWN
@@ -371,6 +278,6 @@ class BTreeReader(Index):
                 self._note(cython.address(keys[start + i]), leaf)
                 bound = bound_in_line(leaf.node, group.numbers[i], group.heads[i] | TAG_MASK)
                 answers[start + i] = self._hold(leaf, group.heads[i], bound, positions[start + i])
-                if not _is_unchanged(leaf):
+                if not is_unchanged(leaf):
                     answers[start + i] = HOLD_UNKNOWN
             start += group.count
