@@ -12,6 +12,7 @@ import pytest
 
 import flash_kv
 from flash_kv import DB, CorruptionError, StoreFullError
+from flash_kv.engine import index_file
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.options import Options
 from support.damage import flip, overwrite
@@ -100,6 +101,34 @@ def test_checkpoints_come_by_themselves(open_db: Open, tmp_path: Path, rng: rand
     with open_db("killed", **SMALL) as db:
         assert db.stats().recovery.segments_from_index > 0
         _check(db, expected)
+
+
+def test_a_checkpoint_comes_when_so_many_pages_have_changed(
+    open_db: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_file, "CHANGED_PAGES_MAX", 64)
+    options = SMALL | {"index_cache_bytes": 1 << 20, "segment_bytes_max": 1 << 24}
+    with open_db(**options, index_checkpoint_bytes=1 << 30, compaction_interval_s=3600) as db:
+        db.update({b"%08d" % number: b"" for number in range(20_000)})
+        keeper, index = db._index_keeper, db._index_keeper._index
+        assert index is not None
+        with db._compactor.lock:
+            keeper.checkpoint()
+        before = keeper.count
+        for number in range(60):
+            db[b"%08d" % (number * 300)] = b""
+        assert index.changed_pages <= 64
+        db._maintain(is_sync_due=False, is_look_due=False)
+        assert keeper.count == before
+        # The same pages again do not count.
+        for number in range(60):
+            db[b"%08d" % (number * 300 + 1)] = b""
+        db._maintain(is_sync_due=False, is_look_due=False)
+        for number in range(120):
+            db[b"%08d" % (number * 160 + 2)] = b""
+        db._maintain(is_sync_due=False, is_look_due=False)
+        assert keeper.count == before + 1
+        assert index.changed_pages == 0
 
 
 def test_a_checkpoint_while_others_write_is_that_of_one_moment(

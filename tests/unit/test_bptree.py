@@ -181,6 +181,27 @@ def test_a_page_as_it_was_before_its_last_write_is_an_error_and_never_an_answer(
     assert stale > 1000
 
 
+def test_asking_for_keys_reads_no_leaf_and_changes_nothing(
+    filled: tuple[IndexProbe, dict[bytes, int], int], rng: random.Random
+) -> None:
+    empty = IndexProbe("bptree")
+    empty.ask_for(b"anything")
+    assert empty.find(b"anything") == 0
+    probe, entries, fd = filled
+    for key in (b"", b"key", b"zzz", b"long" * 300, *rng.sample(sorted(entries), 1000)):
+        probe.ask_for(key)
+    read, _ = _index(probe).page_counts
+    for key in rng.sample(sorted(entries), 1000):
+        probe.ask_for(key)
+    # Inner pages come and go in so small a pool; leaves would be a thousand.
+    assert _index(probe).page_counts[0] - read < 500
+    assert all(probe.find(key) == entry for key, entry in entries.items())
+    with _instead(fd, "/dev/null", os.O_RDONLY):
+        for key in entries:
+            probe.ask_for(key)
+    assert all(probe.find(key) == entry for key, entry in entries.items())
+
+
 def test_a_page_that_cannot_be_read_changes_nothing(filled: tuple[IndexProbe, dict[bytes, int], int]) -> None:
     probe, entries, fd = filled
     failed = 0

@@ -27,6 +27,7 @@ from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_KEY_SIZE_MAX
 from cython.cimports.flash_kv.index.bptree_tree_cy import BPTREE_HEIGHT_MAX, PageTree
 from cython.cimports.flash_kv.index.btree_cy import BTreeIndex
 from cython.cimports.flash_kv.index.index_cy import Index, Walk
+from cython.cimports.flash_kv.index.page_file_cy import BLOCK_BYTES, PageFile
 from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, Place
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
 from cython.cimports.flash_kv.io.mutex import (
@@ -39,12 +40,16 @@ from cython.cimports.flash_kv.io.mutex import (
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, offset_of, segment_of
 from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, load_key, newest_position, segment_ref
 from cython.cimports.libc.errno import ENOMEM
-from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
-from cython.cimports.libc.string import memset
+from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.posix.unistd import usleep
 
 # Room for so many long keys is made sure of at a time; a caller that asks for more gets the rest as it goes.
 RESERVE_LONG_MAX = cython.declare(uint64_t, 8192)
+# Pages written under one hold of the mutex: some 100 us.
+FLUSH_STEP = cython.declare(uint32_t, 16)
+PAUSE_US = cython.declare(cython.uint, 20)
 # Pages of which the table is brought up to date under one hold of the mutex.
 SETTLE_STEP = cython.declare(uint32_t, 4096)
 # More upserts than any store has room for.
@@ -168,6 +173,12 @@ class BPTreeIndex(Index):
             is_above = self.tree.is_above(key.data, key.size)
             pthread_mutex_unlock(cython.address(self.mutex))
         return is_above
+
+    def ask_for(self, key):
+        if key.size <= PAGE_KEY_SIZE_MAX:
+            self._lock()
+            self.tree.ask_for(key.data, key.size)
+            pthread_mutex_unlock(cython.address(self.mutex))
 
     def upsert(self, key, entry):
         old: uint64_t
@@ -337,6 +348,11 @@ class BPTreeIndex(Index):
         return count
 
     @property
+    def changed_pages(self) -> int:
+        """Pages that a replay from the last checkpoint would have to read, about."""
+        return self.tree.store.changed
+
+    @property
     def is_damaged(self) -> bool:
         """A block of the file did not hold what was written there."""
         self._lock()
@@ -354,17 +370,21 @@ class BPTreeIndex(Index):
             self.tree.frozen_end,
         )
 
-    def flush_some(self, count: int) -> bool:
-        """Write some of the pages that the checkpoint needs; True while there may be more. OSError."""
-        limit: uint32_t = count
-        answer: cython.int
+    def flush(self) -> None:
+        """Write the pages that the checkpoint needs. OSError.
+
+        Without the GIL to the end: to have it back after each step would take longer than the step.
+        """
+        answer: cython.int = 1
         with cython.nogil:
-            self._lock()
-            answer = self.tree.store.flush_some(limit)
-            pthread_mutex_unlock(cython.address(self.mutex))
+            while answer > 0:
+                self._lock()
+                answer = self.tree.store.flush_some(FLUSH_STEP)
+                pthread_mutex_unlock(cython.address(self.mutex))
+                # Who waits for the mutex would hardly ever get it from one who takes it again at once.
+                usleep(PAUSE_US)
         if answer < 0:
             raise OSError(self.tree.store.error, os.strerror(self.tree.store.error))
-        return answer != 0
 
     def take_table(self, number: int, is_wanted: bool) -> bytes:
         """A part of the page table as the checkpoint needs it, if it has changed or `is_wanted`; else b""."""
@@ -385,15 +405,25 @@ class BPTreeIndex(Index):
         pthread_mutex_unlock(cython.address(self.mutex))
         return content
 
-    def take_block(self) -> int:
-        """A block for the checkpoint. OSError."""
+    def put_block(self, content: bytes) -> tuple[int, int]:
+        """Write a block of the checkpoint somewhere; where, and the checksum that is its first word then. OSError."""
+        if len(content) != BLOCK_BYTES:
+            raise ValueError(f"a block has {BLOCK_BYTES} bytes, not {len(content)}")
+        data: uint8_t[4096]
+        checksum: uint32_t
+        memcpy(data, PyBytes_AS_STRING(content), BLOCK_BYTES)
         self._lock()
-        block: uint32_t = self.tree.store.file.take(True)
-        failure: cython.int = self.tree.store.file.error
+        file: PageFile = self.tree.store.file
+        block: uint32_t = file.take(True)
+        is_written: cython.bint = block != 0 and file.write(block, data)
+        failure: cython.int = file.error
+        if block != 0 and not is_written:
+            file.drop(block)
         pthread_mutex_unlock(cython.address(self.mutex))
-        if block == 0:
+        if not is_written:
             raise OSError(failure, os.strerror(failure))
-        return block
+        memcpy(cython.address(checksum), data, 4)
+        return block, checksum
 
     def drop_block(self, block: int) -> None:
         """The checkpoint does without this block of the one before."""
@@ -412,11 +442,12 @@ class BPTreeIndex(Index):
         else:
             self.tree.store.thaw_all()
         pthread_mutex_unlock(cython.address(self.mutex))
-        while is_more:
-            with cython.nogil:
+        with cython.nogil:
+            while is_more:
                 self._lock()
                 is_more = self.tree.store.settle_some(SETTLE_STEP)
                 pthread_mutex_unlock(cython.address(self.mutex))
+                usleep(PAUSE_US)
 
     def claim_block(self, block: int) -> bool:
         """False when a checkpoint that names this block cannot be right."""

@@ -31,6 +31,7 @@ cdef class PageTree:
     cdef uint64_t get(self, const uint8_t* data, uint32_t size) noexcept nogil
     # False when that cannot be told.
     cdef bint is_above(self, const uint8_t* data, uint32_t size) noexcept nogil
+    cdef void ask_for(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef uint64_t put(self, const uint8_t* data, uint32_t size, uint64_t entry) noexcept nogil
     cdef uint64_t take(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef bint swap(self, const uint8_t* data, uint32_t size, uint64_t old, uint64_t new) noexcept nogil

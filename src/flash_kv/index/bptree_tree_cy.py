@@ -117,6 +117,20 @@ class PageTree:
             and page_search(page, data, size, cython.address(is_found)) == page.count
         )
 
+    def ask_for(self, data, size):
+        number: uint32_t = self.root
+        level: uint32_t
+        page: cython.pointer(Page)
+        is_found: cython.bint = False
+        for level in range(1, self.height):
+            page = self.store.fetch(number)
+            # Whatever it is: who comes for the key finds out.
+            if page == cython.NULL or page.level != self.height - level:
+                return
+            number = _child(page, page_search(page, data, size, cython.address(is_found)) + is_found)
+        if self.root != 0:
+            self.store.ask_for(number)
+
     def put(self, data, size, entry):
         way: PageWay
         page: cython.pointer(Page)

@@ -37,8 +37,6 @@ LIST_BYTES = 4080
 # In a part of the page table, and in a directory: blocks with their checksums.
 PAIRS = LIST_BYTES // 8
 DIRECTORIES_MAX = 102
-# Pages written between two moments at which others may go on.
-FLUSH_STEP = 64
 
 _HEAD = struct.Struct("<II8s16sQQQQQIIIIQII")
 _BLOCK = struct.Struct("<IIII")
@@ -267,8 +265,7 @@ class IndexFile:
         """Make a checkpoint of the frozen index; `content` is its list. OSError: the one before stands."""
         is_durable = False
         try:
-            while index.flush_some(FLUSH_STEP):
-                pass
+            index.flush()
             root, height, entries, pages_end = index.frozen
             self._write_tables(index, pages_end)
             blocks = self._write_list(index, content)
@@ -309,22 +306,13 @@ class IndexFile:
             self.has_failed_sync = True
             raise
 
-    def _put(self, block: int, content: bytes) -> int:
-        """The checksum."""
-        checksum = self._checksum(block, content)
-        self._system.write_at(self.fd, checksum.to_bytes(4, "little") + content[4:], block * BLOCK_BYTES)
-        return checksum
+    def _put(self, block: int, content: bytes) -> None:
+        checksum = self._checksum(block, content).to_bytes(4, "little")
+        self._system.write_at(self.fd, checksum + content[4:], block * BLOCK_BYTES)
 
     def _put_block(self, index: BPTreeIndex, kind: int, number: int, last: int, content: bytes) -> Pair:
         """Write a block somewhere; where, and its checksum."""
-        block = index.take_block()
-        try:
-            return block, self._put(
-                block, _BLOCK.pack(0, kind, number, last) + content.ljust(LIST_BYTES, b"\0")
-            )
-        except BaseException:
-            index.drop_block(block)
-            raise
+        return index.put_block(_BLOCK.pack(0, kind, number, last) + content.ljust(LIST_BYTES, b"\0"))
 
     def _write_tables(self, index: BPTreeIndex, pages_end: int) -> None:
         """Write what has changed of the page table, and the directories that lead there."""

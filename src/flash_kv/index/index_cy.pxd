@@ -37,6 +37,7 @@ cdef class Index:
     cdef void find_many(self, Key* keys, uint64_t count, uint64_t* entries) noexcept nogil
     cdef bint is_above(self, Key* key) noexcept nogil
     cdef void warm(self, const Key* key) noexcept nogil
+    cdef void ask_for(self, const Key* key) noexcept nogil
     cdef void hold_many(self, Key* keys, const uint64_t* positions, uint64_t count, uint8_t* answers) noexcept nogil
     cdef uint64_t walk(self, Walk* state, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef void clear(self) noexcept nogil

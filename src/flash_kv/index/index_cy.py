@@ -18,6 +18,9 @@ the segment table. What each method guarantees:
 `warm(key)`
     A write of this key comes soon, and `find_many` has been asked for it: bring in what the write will touch.
 
+`ask_for(key)`
+    Have the system read what an index on disk holds this key in, without waiting for it. Write lock held.
+
 After `find`, `find_many` and `hold_many` a key remembers its place in the index (`Key.place`), and a write of it begins
 there instead of searching. Between the two the write lock may not have been given up, but for `replace`.
 
@@ -97,6 +100,9 @@ class Index:
         return False
 
     def warm(self, key):
+        pass
+
+    def ask_for(self, key):
         pass
 
     def hold_many(self, keys, positions, count, answers):

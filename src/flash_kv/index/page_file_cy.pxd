@@ -43,6 +43,7 @@ cdef class PageFile:
     cdef bint write(self, uint32_t block, uint8_t* data) noexcept nogil
     # `sum` is the checksum of what was written there last.
     cdef bint read(self, uint32_t block, uint8_t* data, uint32_t sum) noexcept nogil
+    cdef void ask_for(self, uint32_t block) noexcept nogil
     cdef void empty(self) noexcept nogil
 
     cdef int _grow(self, uint64_t count) noexcept nogil

@@ -34,7 +34,7 @@ from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
 from cython.cimports.libc.errno import EBADMSG, EFBIG, EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memchr, memcpy, memset
-from cython.cimports.posix.fcntl import posix_fallocate
+from cython.cimports.posix.fcntl import POSIX_FADV_WILLNEED, posix_fadvise, posix_fallocate
 from cython.cimports.posix.unistd import close, ftruncate, pread, pwrite
 
 BLOCKS_MAX = cython.declare(uint64_t, (1 << 30) - 1)
@@ -269,6 +269,13 @@ class PageFile:
             self.error = EBADMSG
             return False
         return True
+
+    def ask_for(self, block):
+        """Have the system read the block; one that is in the other file is in memory as likely as not."""
+        if block < self.base:
+            posix_fadvise(
+                self.fd, cython.cast(uint64_t, block) * BLOCK_BYTES, BLOCK_BYTES, POSIX_FADV_WILLNEED
+            )
 
     def empty(self):
         """No block is used any more but by the last checkpoint, if there is one."""

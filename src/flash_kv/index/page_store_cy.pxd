@@ -32,6 +32,8 @@ cdef class PageStore:
     cdef uint32_t frames_used
     cdef uint32_t frames_retired          # of those, the ones that are not used any more
     cdef uint32_t dirty_count
+    cdef uint64_t changed                 # pages that became dirty since the last checkpoint began
+    cdef uint64_t changed_before          # as of when it began
     cdef uint32_t free_frame
     cdef uint32_t hand
     cdef Arena places                     # a Place for each page
@@ -50,6 +52,8 @@ cdef class PageStore:
     cdef int reserve(self, uint64_t count) noexcept nogil
     # The page, until the next call of `fetch` or `create` unless it is pinned. NULL: see `error`.
     cdef Page* fetch(self, uint32_t number) noexcept nogil
+    # Have the system read it, if it is not in memory.
+    cdef void ask_for(self, uint32_t number) noexcept nogil
     cdef Page* create(self, uint32_t level) noexcept nogil
     # Before a page is changed or given back: False when that has to wait for a write that failed.
     cdef bint thaw(self, const Page* page) noexcept nogil

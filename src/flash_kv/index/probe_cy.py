@@ -187,6 +187,11 @@ class IndexProbe:
             raise self._failure(looked.error, looked.bad_position)
         return entry
 
+    def ask_for(self, key: bytes) -> None:
+        """Have the system read what an index on disk holds the key in."""
+        looked: Key = self._key(_data(key), len(key))
+        self.index.ask_for(cython.address(looked))
+
     def find_many(self, keys: list) -> list:
         """The entries, with None for those that failed."""
         count: uint64_t = len(keys)
