@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.stores.base import BenchmarkError, Handle, Store
 from benchmarks.stores.dict_floor import DICT
-from benchmarks.stores.flash_kv import FLASH_KV_BTREE, FLASH_KV_HASH, FLASH_KV_SKIPLIST
+from benchmarks.stores.flash_kv import FLASH_KV_BPTREE, FLASH_KV_BTREE, FLASH_KV_HASH, FLASH_KV_SKIPLIST
 from benchmarks.stores.lmdb import LMDB, LMDB_PWRITE
 from benchmarks.stores.plyvel import PLYVEL
 from benchmarks.stores.rocksdict import ROCKSDICT
@@ -16,6 +16,7 @@ STORES: dict[str, Store] = {
         FLASH_KV_HASH,
         FLASH_KV_BTREE,
         FLASH_KV_SKIPLIST,
+        FLASH_KV_BPTREE,
         LMDB,
         LMDB_PWRITE,
         SEMIDBM,

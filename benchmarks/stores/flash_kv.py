@@ -58,3 +58,4 @@ def _store(index: str, *, is_ordered: bool) -> Store:
 FLASH_KV_HASH = _store("hash", is_ordered=False)
 FLASH_KV_BTREE = _store("btree", is_ordered=True)
 FLASH_KV_SKIPLIST = _store("skiplist", is_ordered=True)
+FLASH_KV_BPTREE = _store("bptree", is_ordered=True)

@@ -24,10 +24,11 @@ from flash_kv.torture.settings import Settings
 from flash_kv.torture.stepped import open_stepped
 from support.stores import crash_image
 
-# The index never sees a fault of the system, so each io kind is tried with one index.
+# An index in memory never sees a fault of the system, so each io kind is tried with one of them.
 KINDS = {
     "mmap-btree": Settings(io="mmap", index="btree"),
     "mmap-skiplist": Settings(io="mmap", index="skiplist"),
+    "mmap-bptree": Settings(io="mmap", index="bptree"),
     "file-hash": Settings(io="file", index="hash"),
     "always": Settings(io="file", index="btree", durability="always"),
 }

@@ -212,6 +212,36 @@ def test_a_compaction_ends_with_a_checkpoint_that_fits(
         _check(db, expected)
 
 
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_a_compaction_interrupted_before_its_outputs_are_listed_leaves_a_checkpoint_that_fits(
+    open_db: Open, rng: random.Random, monkeypatch: pytest.MonkeyPatch, is_repeated: bool
+) -> None:
+    def interrupt(db: DB) -> None:
+        raise KeyboardInterrupt
+
+    with open_db(**SMALL, index_checkpoint_bytes=1 << 30) as db:
+        expected = _fill_more(db, rng)
+        db._index_keeper.checkpoint()
+        for key in rng.sample(sorted(expected), 1000):
+            del db[key], expected[key]
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(DB, "_sync_for_compaction", interrupt)
+            db.compact()
+        assert db._segments.unlisted
+        # The background may come by, or another compaction, which lists them.
+        db._index_keeper.checkpoint_when_idle()
+        if is_repeated:
+            db.compact()
+        db[b"more"] = expected[b"more"] = b"x" * 1000
+        assert dict(db.items()) == expected
+    for _ in range(2):
+        with open_db(**SMALL) as db:
+            assert db.stats().recovery.index_fault is None
+            _check(db, expected)
+            db.update({b"%d" % number: b"" for number in range(1000)})
+            expected |= {b"%d" % number: b"" for number in range(1000)}
+
+
 def test_deletes_give_pages_back_to_later_keys(open_db: Open) -> None:
     with open_db(**SMALL) as db:
         for _ in range(4):
@@ -387,6 +417,33 @@ def test_a_damaged_newest_head_never_brings_the_one_before_back(
     with open_db("killed", **SMALL) as db:
         assert "damaged" in str(db.stats().recovery.index_fault)
         _check(db, expected)
+
+
+def _without_hints(path: Path) -> None:
+    for hint in path.glob("*.hint"):
+        hint.unlink()
+    (path / "INDEX").unlink()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_rebuild_without_hints_has_its_runs_in_files(
+    open_db: Open, tmp_path: Path, io: str, is_refused: bool
+) -> None:
+    with open_db(**SMALL | {"segment_bytes_max": 1 << 20}) as db:
+        expected = {b"%08d" % number: b"%d" % (number % 7) for number in range(100_000)}
+        for key, value in expected.items():
+            db[key] = value
+    _without_hints(tmp_path / "db")
+    system = FaultySystem()
+    if is_refused:
+        system.add(Fault("open_nameless", from_then_on=True, errno=28))
+    options = Options(index="bptree", io=io, **SMALL)  # type: ignore[arg-type]
+    with DB(tmp_path / "db", options, system) as db:
+        scanned = db.stats().recovery.segments_scanned
+        assert scanned > 3
+        assert system.calls["open_nameless"] == scanned
+        _check(db, expected)
+        _pages_are_sound(db)
 
 
 # -- failures

@@ -160,7 +160,7 @@ def test_deleted_keys_never_come_back_whatever_the_order(open_db: OpenDB, rng: r
         assert dict(db.items()) == content, turn
         assert len(db) == len(content)
     db.close()
-    for kind in ("hash", "btree", "skiplist"):
+    for kind in ("hash", "btree", "skiplist", "bptree"):
         with open_db(**SMALL, index=kind) as reopened:
             assert dict(reopened.items()) == content
             assert len(reopened) == len(content)

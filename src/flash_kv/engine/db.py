@@ -22,7 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
-from flash_kv.engine.index_file import INDEX_CLASSES, IndexKeeper, index_damage
+from flash_kv.engine.index_file import IndexKeeper, index_damage
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -49,7 +49,6 @@ from flash_kv.errors import (
     naming_place,
     storage_error,
 )
-from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
@@ -173,20 +172,9 @@ class DB(DictMethods):
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
-        index: Index
-        if self._options.index == "bptree":
-            index, keys = self._index_keeper.load(found)
-        else:
-            index = self._new_index()
-            keys = recovery.fill_index(segments, index, self._table, found.runs)
+        index, keys = self._index_keeper.build(found)
         self._install_index(index, keys)
         return keys
-
-    def _new_index(self) -> Index:
-        """An empty index that has no part in checkpoints."""
-        if self._options.index == "bptree":
-            return self._index_keeper.new_nameless()
-        return INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
 
     @property
     def path(self) -> Path:
@@ -370,7 +358,7 @@ class DB(DictMethods):
     def _reload(self) -> None:
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
         runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
-        index = self._new_index()
+        index = self._index_keeper.new_nameless()
         self._install_index(index, recovery.fill_index(self._segments, index, self._table, runs))
 
     def _poison(self, cause: OSError) -> None:

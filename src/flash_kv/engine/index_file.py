@@ -50,8 +50,8 @@ INDEX_CLASSES: dict[str, type[Index]] = {
 }
 
 
-# That many an open after a crash has to read: some 25 ms where they are in the system's memory.
-CHANGED_PAGES_MAX = 4096
+# That many an open after a crash has to read: some 50 ms where they are in the system's memory.
+CHANGED_PAGES_MAX = 8192
 
 
 def index_damage(path: Path) -> CorruptionError:
@@ -115,8 +115,14 @@ class IndexKeeper(Part):
         self._fds.append(fd)
         self._file = IndexFile(self._system, fd, store_id)
 
-    def load(self, found: recovery.Recovery) -> tuple[BPTreeIndex, int]:
+    def build(self, found: recovery.Recovery) -> tuple[Index, int]:
         """The index, and how many keys it has: the checkpoint's brought to the end of the log, or one made anew."""
+        if self.store.options.index == "bptree":
+            return self._load(found)
+        index = self.new_nameless()
+        return index, recovery.fill_index(self.store._segments, index, self.store._table, found.runs)
+
+    def _load(self, found: recovery.Recovery) -> tuple[BPTreeIndex, int]:
         keys = self._take_over(found) if found.base is not None else None
         if keys is None:
             found.index_fault = found.index_fault or self._fault
@@ -134,9 +140,15 @@ class IndexKeeper(Part):
         self._made.append(index)
         return index
 
-    def new_nameless(self) -> BPTreeIndex:
-        """An empty index with a file of its own without a name, and no checkpoints from here on."""
+    def new_nameless(self) -> Index:
+        """An empty index that has no part in checkpoints, of which there are none from here on."""
         self._file = None
+        if self.store.options.index != "bptree":
+            return INDEX_CLASSES[self.store.options.index](self.store._table, self.store._segments.hash_key)
+        return self._new_scratch()
+
+    def _new_scratch(self) -> BPTreeIndex:
+        """One with a file of its own without a name."""
         index = self._new()
         index.use_file(self._open_nameless(), self.store.options.index_cache_bytes, system=self._hook())
         return index
@@ -205,7 +217,8 @@ class IndexKeeper(Part):
     def _begin_anew(self) -> None:
         """An empty index; what its file held is worth nothing from here on, durably."""
         if self.store.options.read_only:
-            self._index = self.new_nameless()
+            self._file = None
+            self._index = self._new_scratch()
             return
         for index in self._made:
             index.take_files()
@@ -245,8 +258,7 @@ class IndexKeeper(Part):
         lock = self.store._compactor.lock
         if lock.acquire(blocking=False):
             try:
-                if not self.store._segments.unlisted:
-                    self.checkpoint()
+                self.checkpoint()
             finally:
                 lock.release()
 
@@ -271,6 +283,9 @@ class IndexKeeper(Part):
     def _checkpoint(self, file: IndexFile, index: BPTreeIndex) -> bool:
         store, segments = self.store, self.store._segments
         with segments.space_lock:
+            if segments.unlisted:
+                # What a compaction that was interrupted has written: the index points there, and no manifest does.
+                return False
             entries = {
                 number: segments.entries[number] for number in segments.entries if number in segments.open
             }

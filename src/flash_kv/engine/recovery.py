@@ -306,7 +306,7 @@ def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
     if run is None:
         scan = _scan(segments, segment, is_sealed=True)
         scan.require_sound(segment.path)
-        run = build_hint(scan)
+        run = _out_of_memory(segments, build_hint(scan))
     return Recovered(segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint)
 
 
@@ -341,6 +341,36 @@ def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
         return None
 
 
+def _out_of_memory(segments: SegmentSet, run: HintRun) -> HintRun:
+    """The run, where an index on disk is to be built, in a file without a name: there may be more keys than memory.
+
+    What is in memory is one run for each thread then, however many segments have no hint.
+    """
+    system = segments.system
+    if segments.options.index != "bptree" or run.size <= SMALL_HINT_BYTES:
+        return run
+    try:
+        fd = system.open_nameless()
+        try:
+            offset = 0
+            for chunk in run.chunks():
+                system.write_at(fd, chunk, offset)
+                offset += len(chunk)
+            mapping = segments.map_hint(fd, run.size)
+        finally:
+            system.close(fd)
+    except OSError:
+        # The temporary files' disk is full, say: memory may do, and if it does not that is an error of its own.
+        return run
+    return load_hint(
+        mapping,
+        store_id=segments.store_id,
+        segment_id=run.segment_id,
+        epoch=run.epoch,
+        sealed_bytes=run.sealed_bytes,
+    )
+
+
 def _scan(
     segments: SegmentSet, segment: Segment, *, is_sealed: bool, before: SegmentState | None = None
 ) -> SegmentScan:
@@ -368,7 +398,7 @@ def _read_unsealed(segments: SegmentSet, segment: Segment, state: SegmentState |
     scan.require_sound(segment.path)
     return Recovered(
         segment,
-        build_hint(scan),
+        _out_of_memory(segments, build_hint(scan)),
         scan.end,
         before=before,
         first_lsn=scan.first_lsn if before is None else before.min_lsn,

@@ -28,6 +28,7 @@ from cython.cimports.flash_kv.index.bptree_tree_cy import BPTREE_HEIGHT_MAX, Pag
 from cython.cimports.flash_kv.index.btree_cy import BTreeIndex
 from cython.cimports.flash_kv.index.index_cy import Index, Walk
 from cython.cimports.flash_kv.index.page_file_cy import BLOCK_BYTES, PageFile
+from cython.cimports.flash_kv.index.page_flush_cy import end_gathered, gather, write_gathered
 from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, Place
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
 from cython.cimports.flash_kv.io.mutex import (
@@ -47,8 +48,7 @@ from cython.cimports.posix.unistd import usleep
 
 # Room for so many long keys is made sure of at a time; a caller that asks for more gets the rest as it goes.
 RESERVE_LONG_MAX = cython.declare(uint64_t, 8192)
-# Pages written under one hold of the mutex: some 100 us.
-FLUSH_STEP = cython.declare(uint32_t, 16)
+# Who waits for the mutex would hardly ever get it from one who takes it again at once.
 PAUSE_US = cython.declare(cython.uint, 20)
 # Pages of which the table is brought up to date under one hold of the mutex.
 SETTLE_STEP = cython.declare(uint32_t, 4096)
@@ -375,16 +375,22 @@ class BPTreeIndex(Index):
 
         Without the GIL to the end: to have it back after each step would take longer than the step.
         """
-        answer: cython.int = 1
+        count: cython.int = 1
+        failure: cython.int = 0
         with cython.nogil:
-            while answer > 0:
+            while count > 0 and failure == 0:
                 self._lock()
-                answer = self.tree.store.flush_some(FLUSH_STEP)
+                count = gather(self.tree.store)
+                if count < 0:
+                    failure = self.tree.store.error
                 pthread_mutex_unlock(cython.address(self.mutex))
-                # Who waits for the mutex would hardly ever get it from one who takes it again at once.
-                usleep(PAUSE_US)
-        if answer < 0:
-            raise OSError(self.tree.store.error, os.strerror(self.tree.store.error))
+                if count > 0:
+                    failure = write_gathered(self.tree.store, count)
+                    self._lock()
+                    end_gathered(self.tree.store, count, failure)
+                    pthread_mutex_unlock(cython.address(self.mutex))
+        if failure != 0:
+            raise OSError(failure, os.strerror(failure))
 
     def take_table(self, number: int, is_wanted: bool) -> bytes:
         """A part of the page table as the checkpoint needs it, if it has changed or `is_wanted`; else b""."""

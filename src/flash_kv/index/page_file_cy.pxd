@@ -39,7 +39,10 @@ cdef class PageFile:
     cdef int claim(self, uint32_t block) noexcept nogil
     cdef void hold_all(self) noexcept nogil
     cdef void free_gone(self) noexcept nogil
-    # Its checksum is the first word of `data` then.
+    # Its checksum, which is the first word of `data` then.
+    cdef uint32_t seal(self, uint32_t block, uint8_t* data) noexcept nogil
+    # So many sealed blocks that follow each other: an errno or 0. Any number of callers.
+    cdef int put(self, uint32_t block, const uint8_t* data, uint32_t count) noexcept nogil
     cdef bint write(self, uint32_t block, uint8_t* data) noexcept nogil
     # `sum` is the checksum of what was written there last.
     cdef bint read(self, uint32_t block, uint8_t* data, uint32_t sum) noexcept nogil
@@ -48,7 +51,7 @@ cdef class PageFile:
 
     cdef int _grow(self, uint64_t count) noexcept nogil
     cdef int _allocate(self, int fd, uint64_t offset, uint64_t size) noexcept nogil
-    cdef int _write_by_system(self, int fd, const uint8_t* data, uint64_t offset) noexcept
+    cdef int _write_by_system(self, int fd, const uint8_t* data, uint64_t size, uint64_t offset) noexcept
     cdef int _allocate_by_system(self, int fd, uint64_t offset, uint64_t size) noexcept
     cdef void _cut_tail(self) noexcept nogil
     cdef void _cut(self, uint32_t blocks) noexcept nogil

@@ -16,7 +16,7 @@ is an error too (as in ZFS, Bonwick 2003).
 
 Opened for reading only, blocks that are written go to a second file without a name.
 
-Requires: one caller at a time.
+Requires: one caller at a time, but for `put`.
 """
 
 import cython
@@ -200,39 +200,46 @@ class PageFile:
         self.hand = META_BLOCKS
         self._cut_tail()
 
-    def write(self, block, data):
+    def seal(self, block, data):
         checksum: uint32_t
         number: uint64_t = block
-        fd: cython.int = self.fd
-        offset: uint64_t = number * BLOCK_BYTES
-        done: uint64_t = 0
-        put: cython.Py_ssize_t
         checksum = crc32c_extend(
             self.seed, cython.cast(cython.pointer(uint8_t), cython.address(number)), cython.sizeof(uint64_t)
         )
         checksum = ~crc32c_extend(checksum, data + 4, BLOCK_BYTES - 4)
         memcpy(data, cython.address(checksum), 4)
+        return checksum
+
+    def put(self, block, data, count):
+        fd: cython.int = self.fd
+        offset: uint64_t = cython.cast(uint64_t, block) * BLOCK_BYTES
+        size: uint64_t = cython.cast(uint64_t, count) * BLOCK_BYTES
+        done: uint64_t = 0
+        put: cython.Py_ssize_t
         if block >= self.base:
             fd = self.scratch_fd
             offset -= cython.cast(uint64_t, self.base) * BLOCK_BYTES
-        self.blocks_written += 1
         if self.system is not None:
             with cython.gil:
-                self.error = self._write_by_system(fd, data, offset)
-            return self.error == 0
-        while done < BLOCK_BYTES:
-            put = pwrite(fd, data + done, BLOCK_BYTES - done, offset + done)
+                return self._write_by_system(fd, data, size, offset)
+        while done < size:
+            put = pwrite(fd, data + done, size - done, offset + done)
             if put < 0 and errno == EINTR:
                 continue
             if put <= 0:
-                self.error = errno if put < 0 else EIO
-                return False
+                return errno if put < 0 else EIO
             done += put
-        return True
+        return 0
 
-    def _write_by_system(self, fd, data, offset):
+    def write(self, block, data):
+        self.seal(block, data)
+        self.error = self.put(block, data, 1)
+        self.blocks_written += 1
+        return self.error == 0
+
+    def _write_by_system(self, fd, data, size, offset):
         try:
-            self.system.write_at(fd, cython.cast(cython.p_char, data)[:BLOCK_BYTES], offset)
+            self.system.write_at(fd, cython.cast(cython.p_char, data)[:size], offset)
         except OSError as error:
             return error.errno or EIO
         except MemoryError:

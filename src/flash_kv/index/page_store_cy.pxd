@@ -6,6 +6,7 @@ from flash_kv.index.page_file_cy cimport PageFile
 
 cdef enum:
     TABLE_PAGES = 510                     # pages a block of the page table speaks of
+    FLUSH_PAGES = 16                      # written at a time by a checkpoint
     TABLES_MAX = 52020                    # what the directories that a checkpoint has room for lead to
 
 # Where a page was written last.
@@ -19,6 +20,7 @@ cdef struct Frame:
     uint8_t pins
     bint is_dirty                         # newer than that block
     bint is_frozen                        # as the checkpoint that is being written needs it
+    bint is_writing                       # it is, outside the lock: it keeps its page
     bint is_referenced                    # used since the hand of the clock came by
 
 cdef class PageStore:
@@ -41,6 +43,9 @@ cdef class PageStore:
     cdef uint8_t* stale_tables            # which blocks of the page table have changed since they were written
     cdef uint32_t settled                 # `saved` follows `places` for the pages below
     cdef uint32_t flush_hand
+    cdef uint32_t[16] flush_frames        # being written, with the blocks
+    cdef uint32_t[16] flush_blocks
+    cdef uint8_t* flush_buffer            # their content as of when it was frozen
     cdef uint32_t pages_end               # above the highest page there is
     cdef uint32_t free_page
     cdef uint32_t free_count
@@ -64,9 +69,8 @@ cdef class PageStore:
     cdef void unpin(self, const Page* page) noexcept nogil
     cdef uint64_t memory_bytes(self) noexcept nogil
 
-    # A checkpoint, in this order.
+    # A checkpoint, in this order; the pages are written in page_flush_cy between the first two.
     cdef void freeze(self) noexcept nogil
-    cdef int flush_some(self, uint32_t count) noexcept nogil
     cdef void thaw_all(self) noexcept nogil
     cdef bint settle_some(self, uint32_t count) noexcept nogil
 
@@ -78,6 +82,7 @@ cdef class PageStore:
     cdef uint32_t _take_frame(self) noexcept nogil
     cdef uint32_t _take_victim(self) noexcept nogil
     cdef bint _write(self, uint32_t frame) noexcept nogil
+    cdef void _moved(self, uint32_t frame, uint32_t block, uint32_t sum) noexcept nogil
     cdef bint _read(self, uint32_t frame, uint32_t number) noexcept nogil
     cdef void _drop_frame(self, uint32_t number) noexcept nogil
     cdef void _save(self, uint32_t number, uint32_t block, uint32_t sum) noexcept nogil

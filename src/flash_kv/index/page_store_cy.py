@@ -10,10 +10,10 @@ and not in the middle of a change.
 
 A checkpoint is the tree as of one moment, and its pages are written while the tree goes on changing:
 
-    freeze        all dirty pages are frozen, all blocks held
-    flush_some    frozen pages are written, a few at a time; who wants to change one before writes it himself (`thaw`)
+    freeze         all dirty pages are frozen, all blocks held
+    page_flush_cy  frozen pages are written, a few at a time; who wants to change one before writes it himself (`thaw`)
     (then `saved` is the page table of that moment, and is written: checkpoint.py)
-    settle_some   `saved` follows the table again, a few pages at a time
+    settle_some    `saved` follows the table again, a few pages at a time
 
 Invariants: a page that is not in a frame is in the file, whole; a frame that is pinned keeps its page; `saved` names
 no block that is free; while nothing is frozen, what `saved` names of a page is where it was written last.
@@ -25,7 +25,7 @@ import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES, Page, page_init, page_is_sound
 from cython.cimports.flash_kv.index.page_file_cy import PageFile
-from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, TABLES_MAX, Frame, Place
+from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, TABLE_PAGES, TABLES_MAX, Frame, Place
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import map_pages, unmap_pages
 from cython.cimports.libc.errno import EBADMSG, EFBIG, ENOMEM
@@ -72,6 +72,7 @@ class PageStore:
             self.frames, (cython.cast(uint64_t, self.frames_max + FRAMES_SPARE) + 1) * cython.sizeof(Frame)
         )
         unmap_pages(self.stale_tables, TABLES_MAX)
+        unmap_pages(self.flush_buffer, FLUSH_PAGES * PAGE_BYTES)
 
     def set_up(self, pool_bytes):
         """Use so much memory."""
@@ -83,7 +84,13 @@ class PageStore:
         self.pages = cython.cast(cython.pointer(Page), map_pages(count * PAGE_BYTES))
         self.frames = cython.cast(cython.pointer(Frame), map_pages((count + 1) * cython.sizeof(Frame)))
         self.stale_tables = cython.cast(cython.pointer(uint8_t), map_pages(TABLES_MAX))
-        if self.pages == cython.NULL or self.frames == cython.NULL or self.stale_tables == cython.NULL:
+        self.flush_buffer = cython.cast(cython.pointer(uint8_t), map_pages(FLUSH_PAGES * PAGE_BYTES))
+        if (
+            self.pages == cython.NULL
+            or self.frames == cython.NULL
+            or self.stale_tables == cython.NULL
+            or self.flush_buffer == cython.NULL
+        ):
             raise MemoryError("no memory for the pages of an index")
         # Fewer page faults, fewer misses of the TLB. Only Linux knows it, which does no harm elsewhere.
         madvise(self.pages, count * PAGE_BYTES, MADV_HUGEPAGE)
@@ -166,9 +173,7 @@ class PageStore:
             self.stale_tables[number // TABLE_PAGES] = 1
 
     def _write(self, number):
-        frame: cython.pointer(Frame) = self.frames + number
-        sum: uint32_t
-        block: uint32_t = self.file.take(frame.is_frozen)
+        block: uint32_t = self.file.take(self.frames[number].is_frozen)
         if block == 0:
             self.error = self.file.error
             return False
@@ -176,7 +181,12 @@ class PageStore:
             self.error = self.file.error
             self.file.release(block)
             return False
-        sum = self.pages[number - 1].checksum
+        self._moved(number, block, self.pages[number - 1].checksum)
+        return True
+
+    def _moved(self, number, block, sum):
+        """The page of this frame stands in another block now, with this checksum."""
+        frame: cython.pointer(Frame) = self.frames + number
         if frame.is_frozen:
             if frame.block != 0:
                 self.file.drop(frame.block)
@@ -191,7 +201,6 @@ class PageStore:
         frame.is_dirty = False
         frame.is_frozen = False
         self.dirty_count -= 1
-        return True
 
     def _read(self, frame, number):
         page: cython.pointer(Page) = self.pages + (frame - 1)
@@ -234,7 +243,7 @@ class PageStore:
         for steps in range(3 * cython.cast(uint64_t, self.frames_used)):
             self.hand = self.hand + 1 if self.hand < self.frames_used else 1
             frame = self.frames + self.hand
-            if frame.pins != 0:
+            if frame.pins != 0 or frame.is_writing:
                 continue
             if frame.is_referenced:
                 frame.is_referenced = False
@@ -252,6 +261,7 @@ class PageStore:
             self.dirty_count -= 1
         self.frames[number].pins = 0
         self.frames[number].is_dirty = False
+        self.frames[number].block = 0
         self.frames[number].page = self.free_frame
         self.free_frame = number
 
@@ -368,18 +378,6 @@ class PageStore:
         self.changed = 0
         self.settled = 0
         self.flush_hand = 1
-
-    def flush_some(self, count):
-        """Write up to `count` frozen pages: 1, 0 when none is left, -1 when one could not be written."""
-        while self.flush_hand <= self.frames_used:
-            if self.frames[self.flush_hand].is_frozen:
-                if count == 0:
-                    return 1
-                if not self._write(self.flush_hand):
-                    return -1
-                count -= 1
-            self.flush_hand += 1
-        return 0
 
     def thaw_all(self):
         """The checkpoint will not be: nothing has to be written for it, and all of the table for the next one."""
