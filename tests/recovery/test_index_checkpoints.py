@@ -543,6 +543,49 @@ def test_parts_of_an_older_checkpoint_are_noticed(open_db: Open, rng: random.Ran
         _check(db, expected)
 
 
+@pytest.mark.parametrize("is_delete", [False, True])
+def test_a_version_chain_whose_page_cannot_be_changed_stays_until_it_can(
+    tmp_path: Path, is_delete: bool
+) -> None:
+    system = FaultySystem()
+    options = Options(
+        index="bptree", index_checkpoint_bytes=1 << 30, **SMALL | {"index_cache_bytes": 1 << 22}
+    )  # type: ignore[arg-type]
+    with DB(tmp_path / "db", options, system) as db:
+        expected = {b"%08d" % (number * 7919 % 10**8): b"old" for number in range(20_000)}
+        db.update(expected)
+        snapshot = db.snapshot()
+        for key in sorted(expected)[::100]:
+            if is_delete:
+                del db[key], expected[key]
+            else:
+                db[key] = expected[key] = b"new"
+        left = []
+
+        def close_snapshot(call: Call) -> object:
+            # The first pages of a checkpoint are being written, and all others wait for it.
+            system.heal()
+            system.add(Fault("write_at", from_then_on=True, errno=5, path_contains="INDEX"))
+            snapshot.close()
+            left.append(db._chain_count())
+            raise OSError(5, "no answer", call.path)
+
+        system.add(Fault("write_at", path_contains="INDEX", action=close_snapshot))
+        with pytest.raises(flash_kv.StorageError):
+            db._index_keeper.checkpoint()
+        assert left[0] > 0
+        assert dict(db.items()) == expected
+        system.heal()
+        db._trim_versions()
+        assert db._chain_count() == 0
+        assert dict(db.items()) == expected
+        assert db._index_keeper.checkpoint()
+        _pages_are_sound(db)
+    with DB(tmp_path / "db", options) as db:
+        assert db.stats().recovery.index_fault is None
+        _check(db, expected)
+
+
 def test_a_compaction_without_room_for_a_checkpoint_does_without_one(
     tmp_path: Path, io: str, rng: random.Random, open_db: Open
 ) -> None:
