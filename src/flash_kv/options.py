@@ -123,9 +123,9 @@ class Options:
     index_cache_bytes: int = 64 * MIB
 
     # Bytes of log after which the index "bptree" is brought to a checkpoint in its file: 4 KiB to 1 TiB, default
-    # 16 MiB; after 8,192 changed pages in any case. That much, or somewhat more, an open after a crash has to replay;
+    # 4 MiB; after 8,192 changed pages in any case. That much, or somewhat more, an open after a crash has to replay;
     # smaller means more writing. A crash in the middle leaves the checkpoint before.
-    index_checkpoint_bytes: int = 16 * MIB
+    index_checkpoint_bytes: int = 4 * MIB
 
     # Bytes kept allocated so that deletes and compaction work when the disk is full; default 1 MiB, 0 for
     # none.
