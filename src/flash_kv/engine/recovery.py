@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from flash_kv.engine import naming
 from flash_kv.engine.leftovers import remove_leftovers, require_current_manifest
 from flash_kv.engine.reports import RecoveryReport
+from flash_kv.engine.runs import load_run, out_of_memory
 from flash_kv.engine.taking_over import known_segments, misfit
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
 from flash_kv.index.checkpoint import Checkpoint, SegmentState
 from flash_kv.index.index_cy import Index
 from flash_kv.index.load_cy import LoadError, load_index
-from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
-from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
+from flash_kv.log.hints_cy import HintRun, build_hint
 from flash_kv.log.manifest import RAW_CODECS, Codecs, Manifest, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import INDEX, MANIFEST, hint_name, parse
+from flash_kv.log.names import INDEX, MANIFEST, parse
 from flash_kv.log.records import (
     SEGMENT_HEADER_SIZE,
 )
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 LOAD_THREADS_MAX = 8
 # Below, all segments are read in the time that it takes to start threads.
 THREADS_FROM_BYTES = 4 * 1024**2
-# To map a file, touch it and unmap it takes longer than to read so much.
-SMALL_HINT_BYTES = 16 * 1024
 
 Result = TypeVar("Result")
 
@@ -301,74 +299,13 @@ def do_without_base(segments: SegmentSet, found: Recovery, fault: str) -> None:
 
 
 def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
-    run = _load_hint(segments, segment)
+    run = load_run(segments, segment)
     is_from_hint = run is not None
     if run is None:
         scan = _scan(segments, segment, is_sealed=True)
         scan.require_sound(segment.path)
-        run = _out_of_memory(segments, build_hint(scan))
+        run = out_of_memory(segments, build_hint(scan))
     return Recovered(segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint)
-
-
-def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
-    """The segment's hint, or None: a hint that is missing, damaged or foreign costs time, never data."""
-    system = segments.system
-    path = os.path.join(segments.directory, hint_name(segment.segment_id))
-    try:
-        fd = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        source: Mapping | bytes
-        size = system.file_size(path)
-        if segment.mapping is not None and size > SMALL_HINT_BYTES:
-            source = segments.map_hint(fd, size)
-        else:
-            source = system.read_at(fd, size, 0)
-    except OSError:
-        return None
-    finally:
-        system.close(fd)
-    try:
-        return load_hint(
-            source,
-            store_id=segments.store_id,
-            segment_id=segment.segment_id,
-            epoch=segment.epoch,
-            sealed_bytes=segment.readable_bytes,
-        )
-    except HintError:
-        return None
-
-
-def _out_of_memory(segments: SegmentSet, run: HintRun) -> HintRun:
-    """The run, where an index on disk is to be built, in a file without a name: there may be more keys than memory.
-
-    What is in memory is one run for each thread then, however many segments have no hint.
-    """
-    system = segments.system
-    if segments.options.index != "bptree" or run.size <= SMALL_HINT_BYTES:
-        return run
-    try:
-        fd = system.open_nameless()
-        try:
-            offset = 0
-            for chunk in run.chunks():
-                system.write_at(fd, chunk, offset)
-                offset += len(chunk)
-            mapping = segments.map_hint(fd, run.size)
-        finally:
-            system.close(fd)
-    except OSError:
-        # The temporary files' disk is full, say: memory may do, and if it does not that is an error of its own.
-        return run
-    return load_hint(
-        mapping,
-        store_id=segments.store_id,
-        segment_id=run.segment_id,
-        epoch=run.epoch,
-        sealed_bytes=run.sealed_bytes,
-    )
 
 
 def _scan(
@@ -398,7 +335,7 @@ def _read_unsealed(segments: SegmentSet, segment: Segment, state: SegmentState |
     scan.require_sound(segment.path)
     return Recovered(
         segment,
-        _out_of_memory(segments, build_hint(scan)),
+        out_of_memory(segments, build_hint(scan)),
         scan.end,
         before=before,
         first_lsn=scan.first_lsn if before is None else before.min_lsn,
