@@ -22,7 +22,7 @@ from benchmarks.memory import MemoryPerKey, is_measurable, measure_memory
 from benchmarks.report import markdown_report, plain_report
 from benchmarks.results import Results
 from benchmarks.runner import Plan, measure, progress
-from benchmarks.stores import DEFAULT_STORES, STORES, BenchmarkError, Store, select
+from benchmarks.stores import DEFAULT_STORES, STORES, BenchmarkError, Store, names_of, select
 
 KEY_BYTES = 16
 VALUE_BYTES = 100
@@ -70,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency-repeats", type=int, help="repeats of the put-latency load (default 3)")
     add("--memory-keys", type=int, help="keys of the memory runs, 0 for none (default as --keys)")
     add("--seed", type=int, default=1, help="seed of every shuffle (default 1)")
-    add("--stores", default=",".join(DEFAULT_STORES), help=f"comma-separated, of {', '.join(STORES)}")
+    add("--stores", help=f'comma-separated, of {", ".join(STORES)}; "all": all of one promise')
+    add(
+        "--promise",
+        choices=("process", "power"),
+        default="process",
+        help="what the stores of --stores all survive: the death of the process (the default), or a power cut as well",
+    )
     add(
         "--directory",
         type=Path,
@@ -100,7 +106,7 @@ def _settings(arguments: list[str] | None) -> Settings:
         latency_repeats=either(args.latency_repeats, 3, 3),
         memory_keys=either(args.memory_keys, keys, keys),
         seed=args.seed,
-        stores=[name for name in args.stores.split(",") if name],
+        stores=DEFAULT_STORES if args.stores is None else names_of(args.stores, args.promise),
         directory=args.directory,
         json_path=args.json,
         markdown_path=args.markdown,
@@ -122,7 +128,7 @@ def run(settings: Settings) -> tuple[Results, list[Verdict]]:
     try:
         machine = machine_facts(directory, stores)
         for store in stores:
-            if not store.is_floor:
+            if store.promise != "nothing":
                 progress(f"killed and reopened: {store.name}")
                 check_survives_kill(store, directory)
         plan = Plan(

@@ -72,6 +72,9 @@ def main() -> None:
     # The handle is held until the kill: dropping it could close the store.
     handle = STORES[name].open(Path(path))
     _write(handle)
+    if handle.kill_server is not None:
+        # What is killed is what has the data.
+        handle.kill_server()
     sys.stdout.buffer.write(_WRITTEN)
     sys.stdout.buffer.flush()
     sys.stdin.read()

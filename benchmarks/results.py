@@ -49,7 +49,7 @@ class Results:
 
     def best_peer(self, workload: str) -> tuple[str, Figure] | None:
         """The fastest store that is neither ours nor the floor; in a scan, of those that scan in order."""
-        peers = [s for s in self.stores if not s.is_ours and not s.is_floor]
+        peers = [s for s in self.stores if not s.is_ours and s.promise != "nothing"]
         if workload == SCAN.name:
             peers = [s for s in peers if s.is_ordered]
         figures = [(s.name, figure) for s in peers if (figure := self.us(workload, s.name)) is not None]

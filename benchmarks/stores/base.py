@@ -4,8 +4,9 @@ Invariants:
 - A handle's callables are the store's own bound methods wherever a user would call those directly, so
   that no adapter adds a call of its own; a Python function stands only where the user would have to
   write one too (a transaction around a put, say).
-- Every store measured keeps what it acknowledged when its process is killed. What more it survives,
-  and whether it checks what it reads, is stated in `survives` and `read_check` and printed.
+- A store is compared with those of the same `promise` only; one that promises more than nothing is killed and reopened
+  before it is measured. What more it survives, and whether it checks what it reads, is stated in `survives` and
+  `read_check` and printed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
+from shutil import which
+from typing import Literal
 
 Pairs = list[tuple[bytes, bytes]]
+Promise = Literal["nothing", "process", "power"]
+"""What an acknowledged write survives: nothing for sure, the death of the process, a power cut as well."""
 
 
 class BenchmarkError(Exception):
@@ -48,6 +53,8 @@ class Handle:
     compact: Callable[[], int | None] | None = None
     """Rewrite the live data and sync it; the number of live records rewritten, None if it can't tell."""
     index_bytes: Callable[[], int] | None = None
+    kill_server: Callable[[], object] | None = None
+    """Of a store that is another process: kill it, as a crash would."""
     kept: list[object] | None = None
     """For a store that holds the very objects it is given: whatever is passed to it is kept here as well.
 
@@ -66,6 +73,9 @@ class Store:
     distribution: str | None
     """What is installed, for the version."""
     settings: str
+    program: str | None = None
+    """What has to be on the path as well."""
+    promise: Promise = "process"
     survives: str
     read_check: str
     open: Callable[[Path], Handle]
@@ -77,7 +87,13 @@ class Store:
     """False where `put_many` and `batch` are loops of single puts and no one commit."""
 
     def is_installed(self) -> bool:
-        return self.module is None or util.find_spec(self.module) is not None
+        if self.program is not None and which(self.program) is None:
+            return False
+        try:
+            return self.module is None or util.find_spec(self.module) is not None
+        except ModuleNotFoundError:
+            # The package above it is not there, or is a module.
+            return False
 
     def version(self) -> str | None:
         """The installed version; None for what has none or runs from a source tree."""

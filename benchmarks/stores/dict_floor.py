@@ -1,14 +1,27 @@
-"""A dict: no store, the floor under all of them. Its methods are called bound, in the same loops."""
+"""A dict and a SortedDict: no stores, the floors under all of them. Their methods are called bound, in the same
+loops.
+"""
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.stores.base import Handle, Pairs, Store, nothing
 
 
 def _open(path: Path) -> Handle:
-    data: dict[bytes, bytes] = {}
+    return _handle({})
+
+
+def _open_sorted(path: Path) -> Handle:
+    sortedcontainers: Any = importlib.import_module("sortedcontainers")
+    return _handle(sortedcontainers.SortedDict())
+
+
+def _handle(data: dict[bytes, bytes]) -> Handle:
     get, put = data.get, data.__setitem__
 
     def batch(pairs: Pairs) -> None:
@@ -37,9 +50,19 @@ DICT = Store(
     module=None,
     distribution=None,
     settings="bound methods: dict.get, dict.__setitem__, dict.__delitem__, dict.update",
+    promise="nothing",
     survives="nothing",
     read_check="none",
     open=_open,
     is_floor=True,
     is_ordered=False,
+)
+SORTED_DICT = replace(
+    DICT,
+    name="SortedDict",
+    module="sortedcontainers",
+    distribution="sortedcontainers",
+    settings="bound methods, as of the dict",
+    open=_open_sorted,
+    is_ordered=True,
 )

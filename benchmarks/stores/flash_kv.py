@@ -1,19 +1,22 @@
-"""FlashKV, once with each index: `flash_kv.open(path, index=...)` and every other option as it comes."""
+"""FlashKV, once with each index: every other option as it comes, and once more with each write synced."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.stores.base import Handle, Pairs, Store
+from flash_kv.engine.views import ORDERED_KINDS
+from flash_kv.options import IndexKind
 
 
-def _opener(index: str) -> Callable[[Path], Handle]:
+def _opener(index: str, durability: str) -> Callable[[Path], Handle]:
     def open_store(path: Path) -> Handle:
         flash_kv: Any = importlib.import_module("flash_kv")
-        db = flash_kv.open(path, index=index)
+        db = flash_kv.open(path, index=index, durability=durability)
 
         def batch(pairs: Pairs) -> None:
             with db.batch() as write_batch:
@@ -41,21 +44,31 @@ def _opener(index: str) -> Callable[[Path], Handle]:
     return open_store
 
 
-def _store(index: str, *, is_ordered: bool) -> Store:
+def _store(index: str) -> Store:
     return Store(
         name=f"flash_kv-{index}",
         module="flash_kv",
         distribution="flash-kv",
         settings=f'flash_kv.open(path, index="{index}"), every other option as it comes',
         survives='process death: every acknowledged write (durability="process"); power cut: what was synced',
-        read_check="CRC32C of the whole record on every read",
-        open=_opener(index),
+        read_check=READ_CHECK,
+        open=_opener(index, "process"),
         is_ours=True,
-        is_ordered=is_ordered,
+        is_ordered=index in ORDERED_KINDS,
     )
 
 
-FLASH_KV_HASH = _store("hash", is_ordered=False)
-FLASH_KV_BTREE = _store("btree", is_ordered=True)
-FLASH_KV_SKIPLIST = _store("skiplist", is_ordered=True)
-FLASH_KV_BPTREE = _store("bptree", is_ordered=True)
+def _always(index: str) -> Store:
+    return replace(
+        _store(index),
+        name=f"flash_kv-{index}-always",
+        settings=f'flash_kv.open(path, index="{index}", durability="always")',
+        promise="power",
+        survives="process death and power cut: every acknowledged write",
+        open=_opener(index, "always"),
+    )
+
+
+READ_CHECK = "CRC32C of the whole record on every read"
+FLASH_KV = [_store(index) for index in get_args(IndexKind)]
+FLASH_KV_ALWAYS = [_always(index) for index in get_args(IndexKind)]

@@ -21,11 +21,11 @@ MAP_BYTES = 64 * 1024**3
 """Address space and sparse file size, not disk: LMDB can't grow its map while it runs."""
 
 
-def _opener(*, writemap: bool) -> Callable[[Path], Handle]:
+def _opener(*, writemap: bool, sync: bool) -> Callable[[Path], Handle]:
     def open_store(path: Path) -> Handle:
         lmdb: Any = importlib.import_module("lmdb")
         env = lmdb.open(
-            str(path), map_size=MAP_BYTES, writemap=writemap, sync=False, metasync=False, readahead=False
+            str(path), map_size=MAP_BYTES, writemap=writemap, sync=sync, metasync=sync, readahead=False
         )
         return _handle(env, path)
 
@@ -87,18 +87,21 @@ def _handle(env: Any, path: Path) -> Handle:
     )
 
 
-def _store(name: str, *, writemap: bool) -> Store:
+def _store(name: str, *, writemap: bool, sync: bool = False) -> Store:
     return Store(
         name=name,
         module="lmdb",
         distribution="lmdb",
-        settings=f"writemap={writemap}, sync=False, metasync=False, readahead=False, "
+        settings=f"writemap={writemap}, sync={sync}, metasync={sync}, readahead=False, "
         "one transaction per operation",
-        survives="process death: yes; power cut: may damage the file (sync=False)",
+        promise="power" if sync else "process",
+        survives=f"process death: yes; power cut: {'yes' if sync else 'may damage the file (sync=False)'}",
         read_check="none",
-        open=_opener(writemap=writemap),
+        open=_opener(writemap=writemap, sync=sync),
     )
 
 
 LMDB = _store("lmdb", writemap=True)
 LMDB_PWRITE = _store("lmdb-pwrite", writemap=False)
+LMDB_SYNC = _store("lmdb-sync", writemap=True, sync=True)
+LMDB_PWRITE_SYNC = _store("lmdb-pwrite-sync", writemap=False, sync=True)

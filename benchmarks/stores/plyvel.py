@@ -6,6 +6,8 @@ LevelDB hands each record of its log to write(2) before it returns, so a killed 
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ BLOCK_CACHE_BYTES = 1024**3
 WRITE_BUFFER_BYTES = 64 * 1024**2
 
 
-def _open(path: Path) -> Handle:
+def _open(path: Path, *, sync: bool = False) -> Handle:
     plyvel: Any = importlib.import_module("plyvel")
     db = plyvel.DB(
         str(path),
@@ -28,7 +30,7 @@ def _open(path: Path) -> Handle:
     get = db.get
 
     def batch(pairs: Pairs) -> None:
-        with db.write_batch() as write_batch:
+        with db.write_batch(sync=sync) as write_batch:
             put = write_batch.put
             for key, value in pairs:
                 put(key, value)
@@ -37,10 +39,10 @@ def _open(path: Path) -> Handle:
         return list(map(get, keys))
 
     return Handle(
-        put=db.put,
+        put=partial(db.put, sync=True) if sync else db.put,
         get=get,
         get_missing=get,
-        delete=db.delete,
+        delete=partial(db.delete, sync=True) if sync else db.delete,
         put_many=batch,
         batch=batch,
         get_many=get_many,
@@ -59,4 +61,12 @@ PLYVEL = Store(
     survives="process death: yes; power cut: what was synced",
     read_check="block checksums only when a block is read into the cache, and only with verify_checksums",
     open=_open,
+)
+PLYVEL_SYNC = replace(
+    PLYVEL,
+    name="plyvel-sync",
+    settings=PLYVEL.settings.replace("sync=False", "sync=True"),
+    promise="power",
+    survives="process death: yes; power cut: yes",
+    open=partial(_open, sync=True),
 )

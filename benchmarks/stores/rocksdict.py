@@ -6,6 +6,8 @@ Its write-ahead log is on and written with write(2) at each put, so a killed pro
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,13 @@ def _options(rocksdict: Any) -> Any:
     return options
 
 
-def _open(path: Path) -> Handle:
+def _open(path: Path, *, sync: bool = False) -> Handle:
     rocksdict: Any = importlib.import_module("rocksdict")
     db = rocksdict.Rdict(str(path), _options(rocksdict))
+    if sync:
+        write_options = rocksdict.WriteOptions()
+        write_options.sync = True
+        db.set_write_options(write_options)
     # Without `force` files of the last level may be left alone, and the rate would be of work not done.
     rewrite_all = rocksdict.CompactOptions()
     rewrite_all.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
@@ -74,4 +80,12 @@ ROCKSDICT = Store(
     survives="process death: yes; power cut: what was synced",
     read_check="block checksum when a block is read into the cache",
     open=_open,
+)
+ROCKSDICT_SYNC = replace(
+    ROCKSDICT,
+    name="rocksdict-sync",
+    settings=ROCKSDICT.settings.replace("sync off", "sync on"),
+    promise="power",
+    survives="process death: yes; power cut: yes",
+    open=partial(_open, sync=True),
 )

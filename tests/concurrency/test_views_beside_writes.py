@@ -54,6 +54,9 @@ def test_what_is_looked_at_stays_whole(open_db: OpenDB, rng: random.Random) -> N
             for view in snapshot.values(view=True):
                 assert is_whole(view)
 
+    for name in NAMES:
+        db.put(name, seal(rng.randbytes(600)))
+    look()
     repeat_together(SECONDS, write, delete, look, look_again, scan, at_least=3)
     db.compact()
     db.close()

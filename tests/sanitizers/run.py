@@ -54,16 +54,28 @@ OPTIONS = {
 }
 
 
-# What each has to report: a write behind a block, and two threads that write to one without a lock. The package is
-# imported as well, to see that it is the one that was built for this.
+# Loaded beside the other's library, the one for undefined behaviour ignores `log_path` and writes to where nobody
+# looks; it listens when told in the process itself.
+START = """
+import ctypes
+ctypes.CDLL({library!r}).__sanitizer_set_report_path({report!r})
+"""
+# What each has to report: a write behind a block, a sum that does not fit, and two threads that write to one block
+# without a lock. The package is imported as well, to see that it is the one that was built for this.
+OVERFLOW = "int overflow(int number) { return number + 2147483647; }"
 CANARIES = {
-    "address": "libc.malloc.restype = ctypes.c_void_p; ctypes.memset(libc.malloc(8), 0, 9)",
-    "thread": """
+    "address": [
+        "libc.malloc.restype = ctypes.c_void_p; ctypes.memset(libc.malloc(8), 0, 9)",
+        "ctypes.CDLL({canary!r}).overflow(1)",
+    ],
+    "thread": [
+        """
 block = ctypes.create_string_buffer(4096)
 calls = [threading.Thread(target=lambda: [libc.memset(block, n, 4096) for n in range(1000)]) for _ in range(2)]
 for call in calls: call.start()
 for call in calls: call.join()
 """,
+    ],
 }
 IMPORTS = (
     "import ctypes, threading, flash_kv; libc = ctypes.CDLL(None); assert flash_kv.__file__.startswith({!r})"
@@ -96,6 +108,9 @@ def _require_readers() -> None:
 
 def environment(kind: str, library: Path, reports: Path) -> dict[str, str]:
     values = {"log": str(reports / "report")}
+    if kind == "address":
+        start = START.format(library=_library_path("libubsan.so"), report=os.fsencode(reports / "undefined"))
+        (library / "sitecustomize.py").write_text(start, encoding="utf-8")
     return {
         **os.environ,
         **{name: text.format(**values) for name, text in OPTIONS[kind].items()},
@@ -121,12 +136,18 @@ def _empty(directory: Path) -> Path:
 
 def require_working(kind: str, library: Path) -> None:
     """A sanitizer that reports nothing where there is something says nothing by its silence."""
-    reports = _empty(BUILD / kind / "canary")
-    program = "\n".join((IMPORTS.format(str(library)), CANARIES[kind]))
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment(kind, library, reports), capture_output=True, check=False)
-    if not any(reports.iterdir()):
-        sys.exit(f"the {kind} sanitizer is not at work here: {done.stderr.decode()[-1000:]}")
+    canary = BUILD / kind / "canary.so"
+    compiler = [os.environ.get("CC", "cc"), *FLAGS[kind].split(), "-shared", "-fPIC", "-x", "c", "-"]
+    subprocess.run([*compiler, "-o", canary], input=OVERFLOW.encode(), check=True)
+    for text in CANARIES[kind]:
+        reports = _empty(BUILD / kind / "canary")
+        program = "\n".join((IMPORTS.format(str(library)), text.format(canary=str(canary))))
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(
+            command, env=environment(kind, library, reports), capture_output=True, check=False
+        )
+        if not any(reports.iterdir()):
+            sys.exit(f"the {kind} sanitizer is not at work here: {done.stderr.decode()[-1000:]}")
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from flash_kv.io.system import System
 from flash_kv.options import IndexKind, IoKind
 
 ROOT = "/nowhere/at all"
-READING = {"list_directory", "is_directory", "file_size", "open", "close"}
+READING = {"list_directory", "is_directory", "file_size", "open", "read_at", "close"}
 
 
 def image_of(directory: Path) -> Image:

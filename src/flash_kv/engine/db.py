@@ -73,7 +73,7 @@ class DB(DictMethods):
     def __init__(
         self, path: StrPath, options: Options, system: System = REAL, codecs: Codecs | None = None
     ) -> None:
-        self._path = Path(os.fspath(path)).absolute()
+        self._path = (path if isinstance(path, Path) else Path(os.fspath(path))).absolute()
         self._options = options
         self._system = system
         # What the caller takes the bytes for; None: for bytes, whatever the store says they are.

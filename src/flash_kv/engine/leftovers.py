@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from flash_kv.errors import CorruptionError
-from flash_kv.log.names import SEGMENT_SUFFIX, parse
+from flash_kv.log.names import SEGMENT_ID_MAX, SEGMENT_SUFFIX, parse, segment_name
 from flash_kv.log.records import (
     ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 def require_current_manifest(segments: SegmentSet) -> None:
     """CorruptionError when there are segments with records that the manifest is too old to know."""
+    if segments.next_segment_id > SEGMENT_ID_MAX:
+        return
+    first = segment_name(segments.next_segment_id)
     for name in segments.system.list_directory(segments.directory):
-        # Most names are those of other files: not parsed.
-        found = parse(name) if name.endswith(SEGMENT_SUFFIX) else None
+        # All names of segments are equally long: those before the first unknown one need not be parsed.
+        found = parse(name) if name >= first and name.endswith(SEGMENT_SUFFIX) else None
         if found is None or found.kind != "segment" or found.segment_id is None:
             continue
         if found.segment_id >= segments.next_segment_id:

@@ -7,20 +7,9 @@ later lie in a mapped file and be shared between processes.
 
 import cython
 from cython.cimports.flash_kv.index.arena_cy import Arena
-from cython.cimports.flash_kv.io.memory_cy import is_refused
+from cython.cimports.flash_kv.io.memory_cy import is_refused, map_range, unmap_range
 from cython.cimports.libc.stdint import uint8_t, uint64_t
-from cython.cimports.posix.mman import (
-    MAP_ANONYMOUS,
-    MAP_FAILED,
-    MAP_PRIVATE,
-    PROT_NONE,
-    PROT_READ,
-    PROT_WRITE,
-    madvise,
-    mmap,
-    mprotect,
-    munmap,
-)
+from cython.cimports.posix.mman import PROT_READ, PROT_WRITE, madvise, mprotect
 
 # Address space asked for: room for a thousand million keys, and for hundreds of stores in one process. Halved until the
 # system grants it (a limit on address space is common in containers).
@@ -37,15 +26,14 @@ class Arena:
     """Growable memory at a fixed address."""
 
     def __cinit__(self):
-        address: cython.p_void = MAP_FAILED
+        address: cython.p_void = cython.NULL
+        accessible: cython.size_t = 0
         size: uint64_t = RESERVED_BYTES_MAX
-        while size >= RESERVED_BYTES_MIN:
-            if not is_refused():
-                address = mmap(cython.NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-            if address != MAP_FAILED:
-                break
-            size >>= 1
-        if address == MAP_FAILED:
+        while address == cython.NULL and size >= RESERVED_BYTES_MIN:
+            address = map_range(size, cython.address(accessible))
+            if address == cython.NULL:
+                size >>= 1
+        if address == cython.NULL:
             raise MemoryError(f"cannot reserve {RESERVED_BYTES_MIN} bytes of address space for an index")
         self._range = cython.cast(cython.pointer(uint8_t), address)
         self._range_size = size
@@ -53,10 +41,11 @@ class Arena:
         slack: uint64_t = -cython.cast(uint64_t, address) & (HUGE_PAGE_BYTES - 1)
         self.data = self._range + slack
         self.reserved = (size - slack) & ~(HUGE_PAGE_BYTES - 1)
+        self.committed = accessible - slack if accessible > slack else 0
 
     def __dealloc__(self):
-        if self._range != cython.NULL:
-            munmap(self._range, self._range_size)
+        slack: uint64_t = self.data - self._range
+        unmap_range(self._range, self._range_size, self.committed + slack)
 
     def reserve(self, size):
         wanted: uint64_t = self.used + size

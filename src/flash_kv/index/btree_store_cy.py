@@ -132,7 +132,7 @@ class NodeStore:
         node.skip = 0
         node.fence_skip = 0
         node.prefix = 0
-        node.first = 0
+        store_release32(cython.address(node.first), 0)
         fill_node(node, node.slots, 0)
         return number
 
@@ -142,7 +142,7 @@ class NodeStore:
         node: cython.pointer(Node) = node_at(self.base, number)
         begin_write(node)
         node.level = LEVEL_FREE
-        node.first = tree.free_node
+        store_release32(cython.address(node.first), tree.free_node)
         end_write(tree, node)
         tree.free_node = number
         tree.free_nodes += 1

@@ -152,6 +152,7 @@ def make_room(store, way, level, room):
     old: uint32_t = way.lanes[level]
     lane: cython.pointer(Lane) = lane_at(store.blobs, old)
     above: cython.pointer(Lane)
+    wider: cython.pointer(Lane)
     entry: cython.pointer(Entry)
     ref: uint32_t
     if lane.capacity >= room:
@@ -159,10 +160,12 @@ def make_room(store, way, level, room):
     ref = new_lane(store, lane.owner, lane.down, room)
     if ref == 0:
         return False
-    _copy_entries(lane_at(store.blobs, ref), 0, lane, 0, lane.count)
-    lane_at(store.blobs, ref).common = lane.common
-    lane_at(store.blobs, ref).first = lane.first
-    store_release32(cython.address(lane_at(store.blobs, ref).count), lane.count)
+    wider = lane_at(store.blobs, ref)
+    _copy_entries(wider, 0, lane, 0, lane.count)
+    store_release32(cython.address(wider.common), lane.common)
+    store_release64(cython.address(wider.first.head), lane.first.head)
+    store_release64(cython.address(wider.first.word), lane.first.word)
+    store_release32(cython.address(wider.count), lane.count)
     if level == way.top:
         store_release64(cython.address(store.tree.top), cython.cast(uint64_t, level) << 32 | ref)
     else:

@@ -58,7 +58,8 @@ def new_mark(store, separator):
     store_release64(cython.address(mark.next.word), 0)
     blob = blob_at(store.blobs, ref + MARK_UNITS)
     store_release32(cython.address(blob.size), size)
-    memcpy(blob_data(blob), separator.data, separator.size)
+    if separator.size != 0:
+        memcpy(blob_data(blob), separator.data, separator.size)
     memcpy(blob_data(blob) + separator.size, cython.address(tail), separator.tail_size)
     return ref
 

@@ -35,6 +35,7 @@ class ImageSystem(System):
         self._nodes: dict[str, bytes | Image] = {}
         self._descriptors: OrderedDict[bytes, int] = OrderedDict()
         self._nameless: set[int] = set()
+        self._contents: dict[int, bytes] = {}
         self.image = {}
 
     @property
@@ -46,7 +47,7 @@ class ImageSystem(System):
     def image(self, image: Image) -> None:
         self._image = image
         while len(self._descriptors) > DESCRIPTORS_MAX:
-            os.close(self._descriptors.popitem(last=False)[1])
+            self._drop()
         self._nodes.clear()
         self._enter(self.root, image)
 
@@ -66,7 +67,12 @@ class ImageSystem(System):
     ) -> None:
         """Give the memory back."""
         while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+            self._drop()
+
+    def _drop(self) -> None:
+        _, fd = self._descriptors.popitem(last=False)
+        del self._contents[fd]
+        os.close(fd)
 
     def _find(self, path: StrPath) -> bytes | Image:
         """FileNotFoundError for what is not in the image."""
@@ -110,9 +116,14 @@ class ImageSystem(System):
                 os.close(fd)
                 raise
             self._descriptors[content] = fd
+            self._contents[fd] = content
         else:
             self._descriptors.move_to_end(content)
         return fd
+
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        content = self._contents.get(fd)
+        return super().read_at(fd, size, offset) if content is None else content[offset : offset + size]
 
     def file_size(self, path: StrPath) -> int:
         return len(self._content(path))

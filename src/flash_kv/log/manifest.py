@@ -259,15 +259,16 @@ def _parse(content: bytes, start: int, end: int, path: str) -> Manifest:
 
 
 def _entry(match: re.Match[bytes]) -> SegmentEntry:
+    segment_id, epoch, origin, sealed_bytes, min_lsn, max_lsn, records, tombstones = match.groups()
     return SegmentEntry(
-        segment_id=int(match[1]),
-        epoch=int(match[2]),
-        origin="writer" if match[3] == b"writer" else "compaction",
-        sealed_bytes=None if match[4] is None else int(match[4]),
-        min_lsn=int(match[5]),
-        max_lsn=int(match[6]),
-        records=int(match[7]),
-        tombstones=int(match[8]),
+        int(segment_id),
+        int(epoch),
+        "writer" if origin == b"writer" else "compaction",
+        None if sealed_bytes is None else int(sealed_bytes),
+        int(min_lsn),
+        int(max_lsn),
+        int(records),
+        int(tombstones),
     )
 
 

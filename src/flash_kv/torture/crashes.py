@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from flash_kv.engine.db import DB
@@ -59,7 +60,7 @@ class CrashRun(Run):
         # Two, so that how many states are looked at does not change what the histories do.
         self._rng = random.Random(f"{seed}/history")
         self._looking = random.Random(f"{seed}/looking")
-        self._seen: set[tuple[int, int, int]] = set()
+        self._seen: set[tuple[int, int, int, int]] = set()
         # What a store of this fingerprint holds: it is opened once, and judged by each promise it meets.
         self._contents: dict[int, State | None] = {}
         self._sound_backups: set[tuple[str, int]] = set()
@@ -145,7 +146,10 @@ class CrashRun(Run):
     def _try_image(self, image: Image, floor: int, moment: str) -> State | None:
         """What a store that finds `image` holds; None when that breaks a promise, or was tried already."""
         self._is_tried = False
-        key = (_fingerprint(image), floor, len(self._journal.states))
+        # Of nothing, that is: an empty directory is something else.
+        content = _fingerprint(_store_in(image))
+        others = _fingerprint({name: node for name, node in image.items() if name != STORE})
+        key = (content, others, floor, len(self._journal.states))
         if key in self._seen:
             return None
         self._seen.add(key)
@@ -153,7 +157,7 @@ class CrashRun(Run):
         self.tally.states += 1
         self.tally.in_recovery += self._history is None
         try:
-            found = self._read_store(image)
+            found = self._read_store(image, content)
             if found is None or self.tally.states % REOPEN_EVERY == 0:
                 # The crash came before there was a store, and an open must be able to make one.
                 found = self._reopen(image, found or {})
@@ -165,18 +169,16 @@ class CrashRun(Run):
             return None
         return found
 
-    def _read_store(self, image: Image) -> State | None:
-        """What is in the store of this image. One that was met before, with other promises, is not opened again."""
-        store = image.get(STORE, {})
-        key = _fingerprint(store) if isinstance(store, dict) else 0
-        if key not in self._contents:
-            self._contents[key] = self._read(image, STORE)
-        return self._contents[key]
+    def _read_store(self, image: Image, content: int) -> State | None:
+        """What is in the store of this fingerprint. One met before, with other promises, is not opened again."""
+        if content not in self._contents:
+            self._contents[content] = self._read(image, STORE)
+        return self._contents[content]
 
     def _read(self, image: Image, name: str) -> State | None:
         """What is in the store `name`, read only; None where there is none."""
         self._left.image = image
-        path = f"{self._left.root}/{name}"
+        path = _below(self._left.root, name)
         if not self._left.is_directory(path) or MANIFEST not in self._left.list_directory(path):
             return None
         options = self._settings.reading(self._looking, read_only=True)
@@ -229,11 +231,14 @@ def _content(path: StrPath, options: Options, system: System) -> State:
         return dict(db.items())
 
 
-def _fingerprint(image: Image) -> int:
+@cache
+def _below(root: str, name: str) -> Path:
+    """One object for all opens: to make one takes as long as to open a file."""
+    return Path(root, name)
+
+
+def _fingerprint(node: Image | bytes) -> int:
     """Equal for equal images, within this process."""
-    return hash(
-        tuple(
-            (name, _fingerprint(content) if isinstance(content, dict) else content)
-            for name, content in sorted(image.items())
-        )
-    )
+    if isinstance(node, bytes):
+        return hash(node)
+    return hash(frozenset([(name, _fingerprint(content)) for name, content in node.items()]))
