@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--index",
         default="btree",
-        choices=["hash", "btree", "skiplist"],
+        choices=["hash", "btree", "skiplist", "bptree"],
         help="index of the store (default btree)",
     )
     add("--seed", type=int, default=1, help="seed of the order of the contenders (default 1)")

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from flash_kv.errors import OptionsError
 
-IndexKind = Literal["hash", "btree", "skiplist"]
+IndexKind = Literal["hash", "btree", "skiplist", "bptree"]
 IoKind = Literal["mmap", "file"]
 CompactionMode = Literal["auto", "off"]
 DurabilitySpec = (
@@ -28,6 +28,9 @@ SEGMENT_BYTES_MAX = 4 * 1024**3
 SEGMENT_BYTES_MULTIPLE = 4096
 ALIGNMENTS = (1, 8, 16, 32, 64)
 LOAD_THREADS_MAX = 256
+INDEX_CACHE_BYTES_MIN = 64 * KIB
+INDEX_CHECKPOINT_BYTES_MIN = 4 * KIB
+INDEX_CACHE_BYTES_MAX = 1024**4
 INTERVAL_S_MAX = 86_400.0
 BYTES_MAX = 2**62
 
@@ -73,7 +76,9 @@ class Options:
 
     # The index that finds a key's newest record. "btree" and "skiplist" keep keys in order: ranges,
     # prefixes, reverse; about 40 bytes of memory per key. "hash" has no order, takes about 24 bytes and is
-    # faster for single keys. Any directory opens with any kind; a crash makes no difference.
+    # faster for single keys. "bptree" keeps whole keys, in order, in pages of a file of which
+    # `index_cache_bytes` are in memory: for more keys than memory has room for. Any directory opens with any
+    # kind; a crash makes no difference.
     index: IndexKind = "btree"
 
     # When a write is safe from what. "process": once it returns it survives the death of the process, at no
@@ -112,6 +117,15 @@ class Options:
     # Threads that load hint files and scan segments at open; 0 (default): one per CPU, at most 8, and one for a few
     # megabytes.
     load_threads: int = 0
+
+    # Bytes of memory for the pages of the index "bptree": 64 KiB to 1 TiB, default 64 MiB; other kinds have no
+    # use for it. A page that is not in it costs a read from the index's file.
+    index_cache_bytes: int = 64 * MIB
+
+    # Bytes of log after which the index "bptree" is brought to a checkpoint in its file: 4 KiB to 1 TiB, default
+    # 4 MiB; after 8,192 changed pages in any case. That much, or somewhat more, an open after a crash has to replay;
+    # smaller means more writing. A crash in the middle leaves the checkpoint before.
+    index_checkpoint_bytes: int = 4 * MIB
 
     # Bytes kept allocated so that deletes and compaction work when the disk is full; default 1 MiB, 0 for
     # none.
@@ -186,6 +200,15 @@ class Options:
         faults = [
             *_int_faults("segment_bytes_max", self.segment_bytes_max, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             *_int_faults("load_threads", self.load_threads, 0, LOAD_THREADS_MAX),
+            *_int_faults(
+                "index_cache_bytes", self.index_cache_bytes, INDEX_CACHE_BYTES_MIN, INDEX_CACHE_BYTES_MAX
+            ),
+            *_int_faults(
+                "index_checkpoint_bytes",
+                self.index_checkpoint_bytes,
+                INDEX_CHECKPOINT_BYTES_MIN,
+                INDEX_CACHE_BYTES_MAX,
+            ),
             *_int_faults("reserve_bytes", self.reserve_bytes, 0, BYTES_MAX),
         ]
         if type(self.segment_bytes_max) is int and self.segment_bytes_max % SEGMENT_BYTES_MULTIPLE:

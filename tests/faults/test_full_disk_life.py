@@ -99,7 +99,9 @@ class Life:
         self.figures["bytes read"] += sum(map(len, self._model.values()))
 
 
-@pytest.mark.parametrize(("index", "io"), [("btree", "mmap"), ("hash", "file"), ("skiplist", "mmap")])
+@pytest.mark.parametrize(
+    ("index", "io"), [("btree", "mmap"), ("hash", "file"), ("skiplist", "mmap"), ("bptree", "mmap")]
+)
 def test_a_store_lives_on_a_full_disk(
     disk: Path, index: str, io: str, rng: random.Random, request: pytest.FixtureRequest
 ) -> None:

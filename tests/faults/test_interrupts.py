@@ -89,7 +89,9 @@ class Interrupted:
             self.faults.append(f"{when}: {fault}")
 
 
-@pytest.mark.parametrize(("io", "index"), [("mmap", "btree"), ("file", "hash"), ("mmap", "skiplist")])
+@pytest.mark.parametrize(
+    ("io", "index"), [("mmap", "btree"), ("file", "hash"), ("mmap", "skiplist"), ("mmap", "bptree")]
+)
 def test_a_signal_at_any_place_leaves_the_old_value_or_the_new_one(
     tmp_path: Path, io: str, index: str, rng: random.Random
 ) -> None:

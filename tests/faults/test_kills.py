@@ -23,7 +23,7 @@ from support.processes import Report, forked, run_forked
 from support.workload import UNSYNCED, content, difference, history, model_after, open_with
 
 KILLS = int(os.environ.get("FLASH_KV_TEST_KILLS", "0"))
-KINDS = [("mmap", "btree"), ("file", "hash"), ("mmap", "skiplist")]
+KINDS = [("mmap", "btree"), ("file", "hash"), ("mmap", "skiplist"), ("mmap", "bptree")]
 CLOCKS = {"now_ns", "monotonic_s", "boot_id", "random_bytes"}
 
 

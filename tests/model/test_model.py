@@ -289,7 +289,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         else:
             assert self.db.stats().live_bytes == before
 
-    @rule(index=st.sampled_from(["hash", "btree", "skiplist"]))
+    @rule(index=st.sampled_from(["hash", "btree", "skiplist", "bptree"]))
     def reopen(self, index: str) -> None:
         self.let_go()
         self.db.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flash_kv import DB
-from flash_kv.log.names import TEMPORARY_PREFIX
+from flash_kv.log.names import INDEX, TEMPORARY_PREFIX
 
 OFTEN: dict[str, Any] = {
     "segment_bytes_max": 65536,
@@ -54,9 +54,16 @@ def disk_bytes(directory: Path) -> int:
     return size
 
 
+def index_file_bytes(db: DB) -> int:
+    """What the file of an index on disk takes: its tree, and what its last checkpoints have of it."""
+    path = db.path / INDEX
+    return path.stat().st_blocks * 512 if path.exists() else 0
+
+
 def crash_image(db: DB, target: Path) -> Path:
     """The directory of an open store as a kill at this moment would leave it, copied to `target`."""
-    with db._segments._seal_lock, db._segments.space_lock:
-        # What is under a temporary name may have another one before it is copied.
+    with db._index_keeper._lock, db._segments._seal_lock, db._segments.space_lock:
+        # What is under a temporary name may have another one before it is copied, and a copy of an index file that is
+        # brought to another checkpoint meanwhile is that of no moment.
         shutil.copytree(db.path, target, ignore=shutil.ignore_patterns(TEMPORARY_PREFIX + "*"))
     return target

@@ -122,11 +122,14 @@ def test_a_segment_without_its_hint_counts_the_same(open_db: OpenDB, rng: random
     with open_db(align=64, **SMALL) as db:
         content = fill(db, rng)
         counted, path = db.stats().live_bytes, db.path
+    # An index on disk would know the counters by itself.
+    (path / "INDEX").unlink(missing_ok=True)
     with open_db(**SMALL) as db:
         assert db.stats().recovery.segments_from_hints > 1
         assert (db.stats().live_bytes, dict(db.items())) == (counted, content)
     for hint in path.glob("*.hint"):
         hint.unlink()
+    (path / "INDEX").unlink(missing_ok=True)
     with open_db(**SMALL) as db:
         assert db.stats().recovery.segments_scanned > 1
         assert (db.stats().live_bytes, dict(db.items())) == (counted, content)

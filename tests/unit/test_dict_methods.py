@@ -100,7 +100,7 @@ def test_popitem_empties_the_store_then_raises(db: DB) -> None:
         db.popitem()
 
 
-@pytest.mark.parametrize("index", ["btree", "skiplist"])
+@pytest.mark.parametrize("index", ["btree", "skiplist", "bptree"])
 def test_popitem_takes_the_greatest_key_of_an_ordered_store(db: DB) -> None:
     assert db.popitem() == (b"c", b"3")
 
@@ -213,7 +213,7 @@ def test_iteration_gives_every_key_once(db: DB) -> None:
     assert dict(db) == {b"a": b"1", b"b": b"2", b"c": b"3"}
 
 
-@pytest.mark.parametrize("index", ["btree", "skiplist"])
+@pytest.mark.parametrize("index", ["btree", "skiplist", "bptree"])
 def test_iteration_of_an_ordered_store_is_in_byte_order(open_db: OpenDB, rng: random.Random) -> None:
     store = open_db()
     names = [rng.randbytes(rng.randrange(1, 9)) for _ in range(500)]

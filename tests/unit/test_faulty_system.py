@@ -50,6 +50,7 @@ def _use_everything(system: System, directory: Path) -> set[str]:
     assert system.lock_shared(fd)
     system.unlock(fd)
     system.close(fd)
+    system.close(system.open_nameless())
     system.sync_directory(directory)
     system.rename(directory / "file", directory / "a")
     system.link(directory / "a", directory / "b")

@@ -115,7 +115,7 @@ def test_nothing_can_be_changed() -> None:
         "remove_directory": (ROOT,),
     }
     # What ImageSystem takes over and is not tried here would be a way past it.
-    assert {*calls, *READING} == {
+    assert {*calls, *READING, "open_nameless", "close"} == {
         name for name in vars(ImageSystem) if hasattr(System, name) and not name.startswith("_")
     }
     with ImageSystem(ROOT) as system:
@@ -128,4 +128,20 @@ def test_nothing_can_be_changed() -> None:
             with pytest.raises(OSError) as caught:
                 system.open(path, flags)
             assert caught.value.errno == errno.EROFS
+        assert system.image == {"a": b"1"}
+
+
+def test_a_file_without_a_name_is_its_openers_own() -> None:
+    with ImageSystem(ROOT) as system:
+        system.image = {"a": b"1"}
+        fd = system.open_nameless()
+        system.allocate(fd, 0, 4096)
+        system.write_at(fd, b"own", 0)
+        assert system.read_at(fd, 100, 0).rstrip(b"\0") == b"own"
+        system.truncate(fd, 1)
+        assert system.read_at(fd, 100, 0) == b"o"
+        system.close(fd)
+        with pytest.raises(OSError) as caught:
+            system.write_at(fd, b"x", 0)
+        assert caught.value.errno == errno.EROFS
         assert system.image == {"a": b"1"}

@@ -15,7 +15,7 @@ from flash_kv.log.hints_cy import build_hint, load_hint
 from flash_kv.log.records import KIND_VALUE
 from support.segments import STORE_ID, SegmentBuilder
 
-KINDS = ("hash", "btree", "skiplist")
+KINDS = ("hash", "btree", "skiplist", "bptree")
 
 
 @pytest.fixture(params=KINDS)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flash_kv.log.names import (
+    INDEX,
     LOCK,
     MANIFEST,
     RESERVE,
@@ -36,6 +37,7 @@ def test_fixed_names_are_parsed() -> None:
     assert parse(MANIFEST) == FileName("manifest")
     assert parse(LOCK) == FileName("lock")
     assert parse(RESERVE) == FileName("reserve")
+    assert parse(INDEX) == FileName("index")
     assert parse("tmp-MANIFEST") == FileName("temporary")
 
 

@@ -43,6 +43,19 @@ def test_close_closes(tmp_path: Path) -> None:
     assert caught.value.errno == errno.EBADF
 
 
+def test_a_file_without_a_name_ends_with_its_descriptor() -> None:
+    system = System()
+    fd = system.open_nameless()
+    try:
+        system.write_at(fd, b"bytes", 0)
+        assert system.read_at(fd, 10, 0) == b"bytes"
+        status = os.fstat(fd)
+        assert (status.st_nlink, status.st_size) == (0, 5)
+        assert not os.get_inheritable(fd)
+    finally:
+        system.close(fd)
+
+
 def test_written_bytes_are_read_back(fd: int) -> None:
     REAL.write_at(fd, b"hello", 10)
     assert REAL.read_at(fd, 5, 10) == b"hello"

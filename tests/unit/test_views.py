@@ -33,7 +33,7 @@ EDGE_KEYS = [
     b"prefix of eight" * 20 + b"\x00",
 ]
 BOUNDS = [None, b"", b"\x00", b"a", b"a\xff", b"b", b"\xfe", b"\xff", b"\xff\xff", b"\xff" * 9]
-ordered = pytest.mark.parametrize("index", ["btree", "skiplist"])
+ordered = pytest.mark.parametrize("index", ["btree", "skiplist", "bptree"])
 unordered = pytest.mark.parametrize("index", ["hash"])
 
 

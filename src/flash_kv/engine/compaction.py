@@ -439,6 +439,13 @@ class Run:
         if not sealed and not inputs:
             return
         self._db._sync_for_compaction()
+        keeper = self._db._index_keeper
+        if inputs and keeper.is_kept:
+            # The index's checkpoint must point into nothing that goes, and into nothing that is not listed yet.
+            if sealed:
+                segments.install(sealed, [])
+                sealed = []
+            keeper.let_go_of()
         segments.install(sealed, [one.segment for one in inputs])
         self._db._maintenance.wake()
 

@@ -59,6 +59,7 @@ cdef class Core:
     cdef int apply_versioned(
         self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old
     ) noexcept nogil
+    cdef int refused(self, Key* key) noexcept nogil
     cdef int write_one(
         self, Key* key, int kind, const uint8_t* value, uint64_t value_size, Commit* commit
     ) noexcept nogil

@@ -262,6 +262,12 @@ class Core:
         self.count_new(self.writer.ref, kind, size, lsn)
         return DONE
 
+    def refused(self, key):
+        """What to say after the index would not reserve: of an index on disk it may be the disk."""
+        key.error = self.index.refusal
+        key.bad_position = 0
+        return FAILED_READ if key.error != 0 else FAILED_MEMORY
+
     def write_one(self, key, kind, value, value_size, commit):
         """One record: built, indexed, published."""
         size: uint64_t
@@ -279,8 +285,12 @@ class Core:
         size = padded_size(key.size, pad, value_size)
         if not self.writer.has_room(size):
             return NEEDS_ROOM
-        if unlikely(self.index.reserve(1) != 0 or self.versions.reserve(1) != 0):
-            return FAILED_MEMORY
+        # A delete on a full disk goes on: it needs no new page, and if a page cannot be changed it is taken back.
+        if unlikely(
+            (self.index.reserve(1) != 0 and (kind == KIND_VALUE or self.index.refusal == 0))
+            or self.versions.reserve(1) != 0
+        ):
+            return self.refused(key)
         place = self.writer.begin(size)
         if place == cython.NULL:
             return FAILED_MEMORY
@@ -335,7 +345,7 @@ class Core:
         if not self.writer.has_room(room):
             return NEEDS_ROOM
         if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
-            return FAILED_MEMORY
+            return self.refused(batch.keys)
         place = self.writer.begin(room)
         if place == cython.NULL:
             return FAILED_MEMORY

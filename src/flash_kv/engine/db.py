@@ -6,6 +6,7 @@ sync, what the background thread does, how all of it ends.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.index_file import IndexKeeper, index_damage
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
     BackupReport,
@@ -47,15 +49,11 @@ from flash_kv.errors import (
     naming_place,
     storage_error,
 )
-from flash_kv.index.btree_cy import BTreeIndex
-from flash_kv.index.hash_cy import HashIndex
-from flash_kv.index.index_cy import Index
-from flash_kv.index.skiplist_cy import SkipListIndex
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
 from flash_kv.log.manifest import Codecs
-from flash_kv.log.names import segment_name
+from flash_kv.log.names import INDEX, segment_name
 from flash_kv.log.table_cy import SegmentTable
 from flash_kv.options import Durability, DurabilitySpec, Options, parse_durability
 
@@ -63,8 +61,6 @@ from flash_kv.options import Durability, DurabilitySpec, Options, parse_durabili
 UNSEALED_MAX = 8
 # Version chains trimmed at a time: some 100 us under the write lock.
 TRIM_STEP = 256
-
-INDEX_CLASSES: dict[str, type[Index]] = {"hash": HashIndex, "btree": BTreeIndex, "skiplist": SkipListIndex}
 
 
 class DB(DictMethods):
@@ -90,6 +86,7 @@ class DB(DictMethods):
         self._sync_lock = threading.RLock()
         self._syncs = SyncKeeper(self, self._sync_lock)
         self._compactor = Compactor(self)
+        self._index_keeper = IndexKeeper(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
@@ -112,7 +109,7 @@ class DB(DictMethods):
             open_stores.add(self)
             with naming_place(self._path, "open"):
                 found = self._recover()
-            self._recovery = found.report(time.monotonic() - started)
+            self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
             self._set_state(CLOSED, False)
         except BaseException:
@@ -132,7 +129,7 @@ class DB(DictMethods):
         manifest = recovery.find_or_create(system, self._path, options, self._codecs_wanted)
         self._segments = SegmentSet(system, self._path, options, manifest, self)
         self._is_ordered = options.index in ORDERED_KINDS
-        found = recovery.recover(self._segments)
+        found = recovery.recover(self._segments, self._index_keeper.find(manifest.store_id))
         if options.read_only:
             recovery.leave(self._segments, found)
         else:
@@ -175,8 +172,7 @@ class DB(DictMethods):
         segments = self._segments
         for one in found.kept:
             segments.register(one.segment, one.end)
-        index = INDEX_CLASSES[self._options.index](self._table, segments.hash_key)
-        keys = recovery.fill_index(segments, index, self._table, [one.run for one in found.kept])
+        index, keys = self._index_keeper.build(found)
         self._install_index(index, keys)
         return keys
 
@@ -225,6 +221,7 @@ class DB(DictMethods):
                     if was_writable:
                         with naming_place(self._path, "close"):
                             self._segments.close()
+                            self._index_keeper.close()
                 finally:
                     self._let_go()
 
@@ -232,8 +229,9 @@ class DB(DictMethods):
         """Unmap, close and unlock: all of it, whatever fails on the way. StorageError afterwards."""
         with SignalsHeld(), naming_place(self._path, "close"):
             try:
-                # The lock last: nobody else may come in before.
                 files = [self._segments.close_files] if hasattr(self, "_segments") else []
+                files.append(self._index_keeper.close_files)
+                # The lock last: nobody else may come in before.
                 call_all(files if self._lock_file is None else [*files, self._lock_file.release])
             finally:
                 self._is_let_go = True
@@ -261,7 +259,7 @@ class DB(DictMethods):
         # A signal's exception would end here unseen, and leave the store half closed.
         with SignalsHeld():
             if not self._has_forked():
-                for part in (self._syncs, self._compactor, self._segments):
+                for part in (self._syncs, self._compactor, self._segments, self._index_keeper):
                     part.belong_to(self)
                 try:
                     warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
@@ -301,9 +299,11 @@ class DB(DictMethods):
             )
 
     def _segment_path(self, segment_id: int) -> Path:
-        return self._path / segment_name(segment_id)
+        return self._path / (segment_name(segment_id) if segment_id else INDEX)
 
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
+        if number == errno.EBADMSG and path.name == INDEX:
+            return index_damage(path)
         return storage_error(
             OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
         )
@@ -358,9 +358,8 @@ class DB(DictMethods):
     def _reload(self) -> None:
         """Build the index again from the log as it is. Requires: poisoned, space lock held."""
         runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
-        index = INDEX_CLASSES[self._options.index](self._table, self._segments.hash_key)
-        keys = recovery.fill_index(self._segments, index, self._table, runs)
-        self._install_index(index, keys)
+        index = self._index_keeper.new_nameless()
+        self._install_index(index, recovery.fill_index(self._segments, index, self._table, runs))
 
     def _poison(self, cause: OSError) -> None:
         """Nothing more is written: what the disk holds is not known any more."""
@@ -385,6 +384,9 @@ class DB(DictMethods):
                 self._segments.seal_rotated()
                 self._segments.write_missing_hints()
             self._trim_versions()
+            if self._index_keeper.is_due():
+                with unless_full():
+                    self._index_keeper.checkpoint_when_idle()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
             if is_look_due:

@@ -282,9 +282,14 @@ class Mover:
         for i in range(count):
             is_live = False
             if self.moved[i].kind == KIND_VALUE:
+                self.moved[i].key.error = 0
                 is_live = self.store.index.replace(
                     self.moved[i].key, self.moved[i].source, self.moved[i].target
                 )
+                if not is_live and self.moved[i].key.error != 0:
+                    # The index may point to the original still, so the input has to stay.
+                    self.failure_of_lookup = True
+                    self.failure = self.moved[i].key.error
             if not is_live and self.store.versions.pending_count != 0:
                 # The head of a chain, be it a tombstone: a snapshot may read it when its old segment has gone.
                 entry = self.store.index.find(self.moved[i].key)

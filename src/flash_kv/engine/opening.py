@@ -21,7 +21,8 @@ def open_store(
 ) -> DB:
     """Open the store in the directory `path`, or make one there.
 
-    `index`: "btree" or "skiplist" (ordered), or "hash" (least memory, fastest point access); any store opens with any.
+    `index`: "btree" or "skiplist" (ordered), "hash" (least memory, fastest point access) or "bptree" (ordered, on disk,
+    for more keys than memory has room for); any store opens with any.
     `durability`: "process", "always", ("interval", seconds) or ("bytes", n). `io`: "mmap" or "file". Further options
     are the fields of `flash_kv.Options`.
 

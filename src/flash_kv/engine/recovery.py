@@ -23,22 +23,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from flash_kv.engine import naming
+from flash_kv.engine.leftovers import remove_leftovers, require_current_manifest
 from flash_kv.engine.reports import RecoveryReport
+from flash_kv.engine.runs import load_run, out_of_memory
+from flash_kv.engine.taking_over import known_segments, misfit
 from flash_kv.errors import CorruptionError, NotAStoreError, StoreNotFoundError, storage_error
+from flash_kv.index.checkpoint import Checkpoint, SegmentState
 from flash_kv.index.index_cy import Index
 from flash_kv.index.load_cy import LoadError, load_index
-from flash_kv.io.mapping_cy import Mapping
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import System
-from flash_kv.log.hints_cy import HintError, HintRun, build_hint, load_hint
+from flash_kv.log.hints_cy import HintRun, build_hint
 from flash_kv.log.manifest import RAW_CODECS, Codecs, Manifest, SegmentEntry, read_manifest, write_manifest
-from flash_kv.log.names import MANIFEST, SEGMENT_ID_MAX, SEGMENT_SUFFIX, hint_name, parse, segment_name
+from flash_kv.log.names import INDEX, MANIFEST, parse
 from flash_kv.log.records import (
-    ORIGIN_WRITER,
     SEGMENT_HEADER_SIZE,
-    SegmentHeaderError,
-    check_segment_header,
-    make_segment_header,
 )
 from flash_kv.log.scan_cy import SegmentScan, scan_segment
 from flash_kv.log.segment import Segment, open_segment
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 LOAD_THREADS_MAX = 8
 # Below, all segments are read in the time that it takes to start threads.
 THREADS_FROM_BYTES = 4 * 1024**2
-# To map a file, touch it and unmap it takes longer than to read so much.
-SMALL_HINT_BYTES = 16 * 1024
 
 Result = TypeVar("Result")
 
@@ -180,7 +177,8 @@ class Recovered:
     """One segment as it was found."""
 
     segment: Segment
-    run: HintRun
+    run: HintRun | None
+    """What is in it; None: nothing that the checkpoint of the index does not have."""
     end: int
     first_lsn: int = 0
     seen_lsn: int = 0
@@ -188,6 +186,8 @@ class Recovered:
     stated_lsn: int = 0
     """The highest LSN that a record of it states to have been durable."""
     has_voids: bool = False
+    before: SegmentState | None = None
+    """What the checkpoint of the index has of it; `run` and the LSNs but the first are those of what follows."""
     is_from_hint: bool = False
 
 
@@ -195,6 +195,9 @@ class Recovered:
 class Recovery:
     """What an open found."""
 
+    base: Checkpoint | None = None
+    """What the index on disk has; the runs say the rest."""
+    index_fault: str | None = None
     sealed: list[Recovered] = field(default_factory=list)
     unsealed: list[Recovered] = field(default_factory=list)
     dropped: list[Recovered] = field(default_factory=list)
@@ -205,19 +208,30 @@ class Recovery:
     def kept(self) -> list[Recovered]:
         return [*self.sealed, *self.unsealed]
 
-    def report(self, duration_s: float) -> RecoveryReport:
+    @property
+    def runs(self) -> list[HintRun]:
+        return [one.run for one in self.kept if one.run is not None]
+
+    def report(self, duration_s: float, entries: dict[int, SegmentEntry]) -> RecoveryReport:
         return RecoveryReport(
             was_clean=not self.unsealed and not self.dropped,
             segments_from_hints=sum(found.is_from_hint for found in self.kept),
-            segments_scanned=sum(not found.is_from_hint for found in self.kept),
-            records=sum(found.run.value_records + found.run.tombstones for found in self.kept),
+            segments_scanned=sum(found.run is not None and not found.is_from_hint for found in self.kept),
+            segments_from_index=sum(found.run is None for found in self.kept),
+            records=sum(
+                entries[found.segment.segment_id].records
+                if found.run is None
+                else found.run.value_records + found.run.tombstones + _records(found.before)
+                for found in self.kept
+            ),
             torn_tail_bytes=self.torn_bytes,
             duration_s=duration_s,
+            index_fault=self.index_fault,
         )
 
 
-def recover(segments: SegmentSet) -> Recovery:
-    """Open and read every segment of the manifest. Changes nothing on disk."""
+def recover(segments: SegmentSet, base: Checkpoint | None = None) -> Recovery:
+    """Open every segment of the manifest and read those that `base` does not know. Changes nothing on disk."""
     # First: what an older manifest says of the end of the log is not so any more.
     require_current_manifest(segments)
     options = segments.options
@@ -235,14 +249,28 @@ def recover(segments: SegmentSet) -> Recovery:
             io=options.io,
         )
     opened = list(segments.open.values())
-    found = Recovery()
+    found = _read(segments, opened, base)
+    if base is not None and (fault := misfit(segments, base, found)):
+        found = _read(segments, opened, None)
+        found.index_fault = fault
+    return found
+
+
+def _read(segments: SegmentSet, opened: list[Segment], base: Checkpoint | None) -> Recovery:
+    """What is in the segments, but for what `base` knows."""
+    options = segments.options
+    found = Recovery(base=base)
+    states = {} if base is None else {state.segment_id: state for state in base.segments}
+    sealed = [segment for segment in opened if segment.sealed_bytes is not None]
+    known = known_segments(segments, sealed, base)
     found.sealed = in_threads(
         lambda segment: _read_sealed(segments, segment),
-        [segment for segment in opened if segment.sealed_bytes is not None],
+        [segment for segment in sealed if segment.segment_id not in known],
         options,
     )
+    found.sealed += [Recovered(known[number], None, known[number].readable_bytes) for number in known]
     unsealed = in_threads(
-        lambda segment: _read_unsealed(segments, segment),
+        lambda segment: _read_unsealed(segments, segment, states.get(segment.segment_id)),
         [segment for segment in opened if segment.sealed_bytes is None],
         options,
     )
@@ -251,51 +279,43 @@ def recover(segments: SegmentSet) -> Recovery:
     return found
 
 
+def do_without_base(segments: SegmentSet, found: Recovery, fault: str) -> None:
+    """The index file is of no use, for this reason: read all that it was to stand for."""
+    found.base = None
+    found.index_fault = fault
+    unread = {one.segment.segment_id: one for one in found.kept if one.run is None or one.before}
+    for read in in_threads(
+        lambda segment: (
+            _read_unsealed(segments, segment, None)
+            if segment.sealed_bytes is None
+            else _read_sealed(segments, segment)
+        ),
+        [one.segment for one in unread.values()],
+        segments.options,
+    ):
+        one = unread[read.segment.segment_id]
+        one.run, one.is_from_hint, one.before = read.run, read.is_from_hint, None
+        found.last_lsn = max(found.last_lsn, read.seen_lsn)
+
+
 def _read_sealed(segments: SegmentSet, segment: Segment) -> Recovered:
-    run = _load_hint(segments, segment)
+    run = load_run(segments, segment)
     is_from_hint = run is not None
     if run is None:
         scan = _scan(segments, segment, is_sealed=True)
         scan.require_sound(segment.path)
-        run = build_hint(scan)
+        run = out_of_memory(segments, build_hint(scan))
     return Recovered(segment, run, segment.readable_bytes, seen_lsn=run.seen_lsn, is_from_hint=is_from_hint)
 
 
-def _load_hint(segments: SegmentSet, segment: Segment) -> HintRun | None:
-    """The segment's hint, or None: a hint that is missing, damaged or foreign costs time, never data."""
-    system = segments.system
-    path = os.path.join(segments.directory, hint_name(segment.segment_id))
-    try:
-        fd = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        source: Mapping | bytes
-        size = system.file_size(path)
-        if segment.mapping is not None and size > SMALL_HINT_BYTES:
-            source = segments.map_hint(fd, size)
-        else:
-            source = system.read_at(fd, size, 0)
-    except OSError:
-        return None
-    finally:
-        system.close(fd)
-    try:
-        return load_hint(
-            source,
-            store_id=segments.store_id,
-            segment_id=segment.segment_id,
-            epoch=segment.epoch,
-            sealed_bytes=segment.readable_bytes,
-        )
-    except HintError:
-        return None
-
-
-def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> SegmentScan:
+def _scan(
+    segments: SegmentSet, segment: Segment, *, is_sealed: bool, before: SegmentState | None = None
+) -> SegmentScan:
     return scan_segment(
         segment.source(),
         segment.readable_bytes,
+        start=SEGMENT_HEADER_SIZE if before is None else before.used,
+        previous_lsn=0 if before is None else before.max_lsn,
         store_id=segments.store_id,
         segment_id=segment.segment_id,
         epoch=segment.epoch,
@@ -304,15 +324,22 @@ def _scan(segments: SegmentSet, segment: Segment, *, is_sealed: bool) -> Segment
     )
 
 
-def _read_unsealed(segments: SegmentSet, segment: Segment) -> Recovered:
-    scan = _scan(segments, segment, is_sealed=False)
+def _read_unsealed(segments: SegmentSet, segment: Segment, state: SegmentState | None) -> Recovered:
+    """Read it from where the index knew it to end, if that can be."""
+    before = state
+    if before is not None and (
+        before.epoch != segment.epoch or not before.min_lsn or before.used > segment.readable_bytes
+    ):
+        before = None
+    scan = _scan(segments, segment, is_sealed=False, before=before)
     scan.require_sound(segment.path)
     return Recovered(
         segment,
-        build_hint(scan),
+        out_of_memory(segments, build_hint(scan)),
         scan.end,
-        first_lsn=scan.first_lsn,
-        seen_lsn=scan.seen_lsn,
+        before=before,
+        first_lsn=scan.first_lsn if before is None else before.min_lsn,
+        seen_lsn=scan.seen_lsn if before is None else max(before.max_lsn, scan.seen_lsn),
         torn_bytes=scan.torn_bytes,
         stated_lsn=scan.stated_lsn,
         has_voids=scan.voids > 0,
@@ -323,6 +350,8 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
     """Load the index from the runs of all segments; the number of keys."""
     try:
         return load_index(index, table, runs).keys
+    except OSError as error:
+        raise storage_error(error, path=os.path.join(segments.directory, INDEX), operation="write") from error
     except LoadError as error:
         path = segments.open[error.segment_id].path
         if error.errno:
@@ -395,7 +424,8 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
             one.segment.seal(one.end)
         except OSError as error:
             raise storage_error(error, path=one.segment.path, operation="seal") from error
-        segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run)
+        assert one.run is not None
+        segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run, one.before)
         one.segment.release_descriptor()
     for one in found.dropped:
         del segments.entries[one.segment.segment_id]
@@ -410,77 +440,27 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
     if found.unsealed:
         segments.reserve.keep()
     for one in found.unsealed:
-        segments.write_hint(one.segment, one.run)
+        assert one.run is not None
+        if one.before is None:
+            segments.write_hint(one.segment, one.run)
+        else:
+            # The background's, which reads all of it for that.
+            segments.hintless[one.segment.segment_id] = one.segment
 
 
-def _sealed_entry(segment: Segment, run: HintRun) -> SegmentEntry:
+def _records(state: SegmentState | None) -> int:
+    return 0 if state is None else state.value_records + state.tombstones
+
+
+def _sealed_entry(segment: Segment, run: HintRun, before: SegmentState | None) -> SegmentEntry:
     """What the manifest will say of a segment that is sealed now."""
     return SegmentEntry(
         segment_id=segment.segment_id,
         epoch=segment.epoch,
         origin=segment.origin,
         sealed_bytes=segment.sealed_bytes,
-        min_lsn=run.min_lsn,
-        max_lsn=run.max_lsn,
-        records=run.value_records + run.tombstones,
-        tombstones=run.tombstones,
-    )
-
-
-def require_current_manifest(segments: SegmentSet) -> None:
-    """CorruptionError when there are segments with records that the manifest is too old to know."""
-    if segments.next_segment_id > SEGMENT_ID_MAX:
-        return
-    first = segment_name(segments.next_segment_id)
-    for name in segments.system.list_directory(segments.directory):
-        # All names of segments are equally long: those before the first unknown one need not be parsed.
-        found = parse(name) if name >= first and name.endswith(SEGMENT_SUFFIX) else None
-        if found is None or found.kind != "segment" or found.segment_id is None:
-            continue
-        if found.segment_id >= segments.next_segment_id:
-            _require_expendable(segments, os.path.join(segments.directory, name), found.segment_id)
-
-
-def remove_leftovers(segments: SegmentSet) -> None:
-    """Remove what an interrupted operation left: temporaries, and segments and hints no manifest lists."""
-    for name in segments.system.list_directory(segments.directory):
-        found = parse(name)
-        if found is None or found.kind in ("manifest", "lock", "reserve"):
-            continue
-        if found.kind in ("segment", "hint") and found.segment_id in segments.entries:
-            continue
-        segments.system.unlink(os.path.join(segments.directory, name))
-
-
-def _require_expendable(segments: SegmentSet, path: str, segment_id: int) -> None:
-    """A segment younger than the manifest may go if compaction made it or nothing was written to it."""
-    fd = segments.system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        head = segments.system.read_at(fd, SEGMENT_HEADER_SIZE + 8, 0)
-    finally:
-        segments.system.close(fd)
-    try:
-        info = check_segment_header(head, store_id=segments.store_id, segment_id=segment_id)
-    except SegmentHeaderError:
-        if not any(head) or _is_begun_header(head, segments.store_id):
-            return
-        raise CorruptionError(
-            path, 0, "the manifest does not list this file and it is no segment of this store; move it away"
-        ) from None
-    if info.origin == ORIGIN_WRITER and any(head[SEGMENT_HEADER_SIZE:]):
-        raise CorruptionError(
-            path,
-            0,
-            "a segment with records is missing from the manifest, which must be an older copy",
-        )
-
-
-def _is_begun_header(head: bytes, store_id: bytes) -> bool:
-    """Is this a header of which a part was written, with nothing behind it? A full disk may leave that."""
-    whole = make_segment_header(store_id=store_id, segment_id=0, epoch=0, origin=ORIGIN_WRITER, created_ns=0)
-    names = range(12), range(16, 32)
-    return (
-        head[:8] == whole[:8]
-        and not any(head[SEGMENT_HEADER_SIZE:])
-        and all(head[place] in (whole[place], 0) for part in names for place in part)
+        min_lsn=run.min_lsn if before is None else before.min_lsn,
+        max_lsn=run.max_lsn if before is None else max(before.max_lsn, run.max_lsn),
+        records=run.value_records + run.tombstones + _records(before),
+        tombstones=run.tombstones + (0 if before is None else before.tombstones),
     )

@@ -130,6 +130,10 @@ class RecoveryReport(_Report):
     records: int
     torn_tail_bytes: int
     duration_s: float
+    segments_from_index: int = 0
+    """Not read, because an index on disk knew all that is in them."""
+    index_fault: str | None = None
+    """Why the file of an index on disk was of no use, so that the index was built from the log."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,8 @@ from flash_kv.log.segment import Segment
 
 # Pages brought into memory by one call, some 100 us: one huge page where there are such.
 POPULATE_BYTES = 2 * 1024**2
+# Some thousand of the smallest records.
+WAKE_BYTES = 512 * 1024
 
 
 class SegmentSet(SegmentList):
@@ -80,7 +82,7 @@ class SegmentSet(SegmentList):
             active = self.open[segment_id]
             if tail + size > active.allocated:
                 active.grow(tail + size)
-            self.store._extend(segment_id, active.allocated)
+            self.store._extend(segment_id, self._limit_for(tail + size, active))
             return
         self._rotate(size)
 
@@ -104,9 +106,15 @@ class SegmentSet(SegmentList):
             segment.mapping,
             segment.fd,
             SEGMENT_HEADER_SIZE,
-            segment.allocated,
+            self._limit_for(wanted, segment),
             segment.capacity,
         )
+
+    def _limit_for(self, wanted: int, active: Segment) -> int:
+        """How far the writer may go before it asks again, which wakes the background: that may have to checkpoint."""
+        if self.options.index != "bptree":
+            return active.allocated
+        return min(active.allocated, wanted + WAKE_BYTES)
 
     def grow_ahead(self) -> None:
         """Have the pages that come next allocated and in memory before a write gets there."""
@@ -119,7 +127,8 @@ class SegmentSet(SegmentList):
             if before < capacity and before - tail <= before // 2:
                 active.grow(before + 1)
                 # The writer is told of half of it: when that is used up it asks again, and wakes this up for more.
-                self.store._extend(segment_id, (before + active.allocated) // 2)
+                if self.options.index != "bptree":
+                    self.store._extend(segment_id, (before + active.allocated) // 2)
             start, active.populated = max(tail, active.populated), active.allocated
             end = active.allocated
         for offset in range(start // POPULATE_BYTES * POPULATE_BYTES, end, POPULATE_BYTES):

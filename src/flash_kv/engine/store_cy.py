@@ -6,6 +6,7 @@ Each method is one short step under the write lock; which step when is decided i
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY, IS_TROUBLED
+from cython.cimports.flash_kv.engine.freeze_cy import Frozen
 from cython.cimports.flash_kv.engine.versions_cy import VersionChains
 from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
@@ -145,6 +146,55 @@ class Store(Writes):
             "min_lsn": counts.min_lsn,
             "max_lsn": counts.max_lsn,
         }
+
+    def _log_bytes(self) -> int:
+        """Bytes of all records written since the open."""
+        return load_relaxed64(cython.address(self.writer.written))
+
+    def _freeze(self, segment_ids: list) -> object:
+        """Have the index on disk frozen, in one step with what a checkpoint says beside it.
+
+        (last LSN, keys, bytes written, counters of each segment as in `SegmentState` with 0 for the epoch, chains as
+        in `Checkpoint`, loose positions), or None when memory and log do not agree, or a long key cannot be read.
+        Requires: no other thread freezes.
+        """
+        frozen: Frozen = Frozen()
+        i: uint64_t
+        is_spoiled: cython.bint
+        is_small: cython.bint = True
+        ref: cython.pointer(SegmentRef)
+        node: uint64_t
+        lsn: uint64_t = 0
+        keys: uint64_t = 0
+        written: uint64_t = 0
+        frozen.make_room(len(segment_ids), 0, 0)
+        for i in range(frozen.segment_count):
+            frozen.refs[i] = segment_ref(self.log, segment_ids[i])
+        while is_small:
+            frozen.make_room(frozen.segment_count, frozen.chain_count, frozen.loose_count)
+            lock_releasing_gil(cython.address(self.mutex))
+            is_spoiled = self.writer.is_spoiled or self.state & IS_POISONED != 0
+            frozen.chain_count = self.versions.pending_count
+            frozen.loose_count = self.index.list_loose(frozen.loose, frozen.loose_room)
+            is_spoiled = is_spoiled or frozen.loose_count == ENTRY_ERROR
+            is_small = frozen.chain_count > frozen.chain_room or frozen.loose_count > frozen.loose_room
+            if not is_spoiled and not is_small:
+                lsn = self.writer.next_lsn - 1
+                keys = self.key_count
+                written = self.writer.written
+                for i in range(frozen.segment_count):
+                    ref = frozen.refs[i]
+                    frozen.states[i] = ref[0]
+                for i in range(frozen.chain_count):
+                    node = self.versions.pending[i]
+                    frozen.chains[3 * i] = node
+                    frozen.chains[3 * i + 1] = self.versions.nodes[node].position
+                    frozen.chains[3 * i + 2] = self.versions.nodes[node].next
+                self.index.freeze()
+            pthread_mutex_unlock(cython.address(self.mutex))
+            if is_spoiled:
+                return None
+        return lsn, keys, written, frozen.counters(segment_ids), frozen.chain_list(), frozen.loose_list()
 
     # -- the active segment
 
@@ -336,8 +386,9 @@ class Store(Writes):
                 # The index still points to the chain: it stays until the key can be looked at.
                 free(buffer)
                 return 1
-        else:
-            self.index.replace(cython.address(key), entry, position)
+        elif not self.index.replace(cython.address(key), entry, position):
+            free(buffer)
+            return 1
         self.versions.free_chain(number)
         free(buffer)
         return 0

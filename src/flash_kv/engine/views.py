@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
     from flash_kv.engine.snapshot import Snapshot
 
-ORDERED_KINDS = ("btree", "skiplist")
+ORDERED_KINDS = ("btree", "skiplist", "bptree")
 
 Bound: TypeAlias = "str | Buffer | None"
 

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 static inline uint32_t fk_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline uint64_t fk_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
@@ -115,6 +116,14 @@ FK_CRC_TARGET static inline uint32_t fk_crc32c_instr_record(
     crc = FK_CRC32(crc, word);
     for (i = 0; i < n; i += 8) { memcpy(&w, p + i, 8); crc = FK_CRC64(crc, w); }
     return crc;
+}
+
+/* Time that only differences of mean anything. */
+static inline uint64_t fk_monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 /* Three independent streams of `stride` bytes (a multiple of 8) hide the instruction's latency. */

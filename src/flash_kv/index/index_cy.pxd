@@ -26,6 +26,7 @@ cdef class Index:
     cdef bint needs_hash
     cdef readonly bint is_ordered
     cdef uint64_t[2] hash_key
+    cdef int refusal                      # errno, after `reserve` gave -1 because of the disk; 0: memory is short
 
     cdef int reserve(self, uint64_t count) noexcept nogil
     cdef void expect(self, uint64_t count) noexcept nogil
@@ -36,7 +37,10 @@ cdef class Index:
     cdef void find_many(self, Key* keys, uint64_t count, uint64_t* entries) noexcept nogil
     cdef bint is_above(self, Key* key) noexcept nogil
     cdef void warm(self, const Key* key) noexcept nogil
+    cdef void ask_for(self, const Key* key) noexcept nogil
     cdef void hold_many(self, Key* keys, const uint64_t* positions, uint64_t count, uint8_t* answers) noexcept nogil
     cdef uint64_t walk(self, Walk* state, uint64_t* entries, uint64_t capacity) noexcept nogil
     cdef void clear(self) noexcept nogil
     cdef uint64_t memory_bytes(self) noexcept nogil
+    cdef void freeze(self) noexcept nogil
+    cdef uint64_t list_loose(self, uint64_t* positions, uint64_t capacity) noexcept nogil

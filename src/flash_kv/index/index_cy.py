@@ -4,7 +4,8 @@ Keys stay in the log; an index keeps what it needs to find the one candidate rec
 the segment table. What each method guarantees:
 
 `reserve(count)`
-    After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, nothing changed.
+    After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, or the disk, which
+    `refusal` then says (only an index on disk); nothing changed.
 `expect(count)`
     About `count` keys are coming: an empty index may take their room at once. Changes nothing else.
 `find(key)`
@@ -17,6 +18,9 @@ the segment table. What each method guarantees:
 `warm(key)`
     A write of this key comes soon, and `find_many` has been asked for it: bring in what the write will touch.
 
+`ask_for(key)`
+    Have the system read what an index on disk holds this key in, without waiting for it. Write lock held.
+
 After `find`, `find_many` and `hold_many` a key remembers its place in the index (`Key.place`), and a write of it begins
 there instead of searching. Between the two the write lock may not have been given up, but for `replace`.
 
@@ -25,7 +29,8 @@ there instead of searching. Between the two the write lock may not have been giv
 `remove(key)`
     Takes the key out, returns its entry, 0 when absent, ENTRY_ERROR with nothing changed. Write lock held.
 `replace(key, old, new)`
-    Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates.
+    Sets the entry to `new` if it is exactly `old`; True if so. Write lock held. Never allocates. False with
+    `key.error` set when that cannot be told (only an index on disk): nothing changed, and it may still be `old`.
 `find_many(keys, count, entries)`
     As `find` for each, with the memory of several keys prefetched together.
 `hold_many(keys, positions, count, answers)`
@@ -40,6 +45,11 @@ there instead of searching. Between the two the write lock may not have been giv
     no lock.
 `clear()`
     Empties the index and gives memory back. Write lock held, no reader running.
+`freeze()`
+    A checkpoint of the index on disk will hold what is in it now. Write lock held.
+`list_loose(positions, capacity)`
+    How many keys a checkpoint would not find in pages, and their positions if there is room for all. ENTRY_ERROR when
+    one of them cannot be read. Write lock held.
 """
 
 import cython
@@ -92,6 +102,9 @@ class Index:
     def warm(self, key):
         pass
 
+    def ask_for(self, key):
+        pass
+
     def hold_many(self, keys, positions, count, answers):
         entries: uint64_t[64]
         start: uint64_t = 0
@@ -115,4 +128,10 @@ class Index:
         pass
 
     def memory_bytes(self):
+        return 0
+
+    def freeze(self):
+        pass
+
+    def list_loose(self, positions, capacity):
         return 0

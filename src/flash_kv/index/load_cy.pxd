@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from flash_kv.index.index_cy cimport Index
 from flash_kv.log.hints_cy cimport HintEntry
-from flash_kv.log.table_cy cimport Key, SegmentRef
+from flash_kv.log.table_cy cimport Key, SegmentTable
 
 cdef enum:
     LOAD_GROUP = 16
@@ -28,6 +28,15 @@ cdef struct Merge:
     uint64_t reserved                     # upserts that cannot fail for want of memory any more
     uint64_t loaded
     uint64_t replaced                     # keys that were in the index before
+    const HintEntry* newest               # of the key that came last
+    uint64_t newest_head
     bint is_out_of_memory
     int error                             # errno, with bad_position
     uint64_t bad_position
+
+# Begin with the runs, each of another segment of the table. `end_merge` follows, whatever happens.
+cdef int begin_merge(Merge* merge, SegmentTable table, list runs) except -1
+# The cursor at the newest entry of the next key, or NULL at the end; the caller then passes the entry by `pass_entry`.
+cdef Cursor* next_key(Merge* merge) noexcept nogil
+cdef void pass_entry(Merge* merge) noexcept nogil
+cdef int end_merge(Merge* merge, list runs) except -1

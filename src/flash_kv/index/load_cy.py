@@ -11,6 +11,7 @@ Invariant: what is counted as live in a segment is exactly what the index points
 record (same key, same LSN) after an interrupted compaction: one of them is taken, and counted, once.
 """
 
+import os
 from typing import NamedTuple
 
 import cython
@@ -37,7 +38,7 @@ CursorPointer = cython.typedef(cython.pointer(Cursor))
 MergePointer = cython.typedef(cython.pointer(Merge))
 
 # Upserts to reserve memory for at a time: few calls, and little too much at the end.
-RESERVE = cython.declare(uint64_t, 4096)
+RESERVE = cython.declare(uint64_t, 64)
 PREFETCH_BYTES = cython.declare(uint64_t, 512)
 
 
@@ -180,41 +181,58 @@ def _flush(merge: MergePointer, index: Index) -> cython.bint:
     return True
 
 
+def pass_entry(merge):
+    cursor: CursorPointer = merge.cursors + merge.losers[0]
+    _stand(
+        cursor,
+        cython.cast(
+            EntryPointer,
+            cython.cast(cython.pointer(cython.const[uint8_t]), cursor.entry) + hint_entry_size(cursor.entry),
+        ),
+    )
+    _replay(merge, merge.losers[0])
+
+
+def next_key(merge):
+    cursor: CursorPointer
+    while True:
+        cursor = merge.cursors + merge.losers[0]
+        if cursor.entry == cython.NULL:
+            return cython.NULL
+        if (
+            merge.newest == cython.NULL
+            or cursor.head != merge.newest_head
+            or _order(cursor.entry, merge.newest) != 0
+        ):
+            merge.newest = cursor.entry
+            merge.newest_head = cursor.head
+            return cursor
+        pass_entry(merge)
+
+
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
 def _merge_all(merge: MergePointer, index: Index) -> cython.void:
     cursor: CursorPointer
     entry: EntryPointer
-    newest: EntryPointer = cython.NULL
-    newest_head: uint64_t = 0
     key: cython.pointer(Key)
     while True:
-        cursor = merge.cursors + merge.losers[0]
-        entry = cursor.entry
-        if entry == cython.NULL:
+        cursor = next_key(merge)
+        if cursor == cython.NULL:
             break
-        if newest == cython.NULL or cursor.head != newest_head or _order(entry, newest) != 0:
-            newest = entry
-            newest_head = cursor.head
-            if entry.kind == KIND_VALUE:
-                key = merge.keys + merge.waiting
-                key.data = hint_key(entry)
-                key.size = entry.key_size
-                merge.entries[merge.waiting] = (cursor.segment_id << 32) | entry.slot
-                merge.waiting += 1
-                cursor.live_records += 1
-                cursor.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
-                if merge.waiting == LOAD_GROUP and not _flush(merge, index):
-                    return
-        _stand(
-            cursor,
-            cython.cast(
-                EntryPointer,
-                cython.cast(cython.pointer(cython.const[uint8_t]), entry) + hint_entry_size(entry),
-            ),
-        )
-        _replay(merge, merge.losers[0])
+        entry = cursor.entry
+        if entry.kind == KIND_VALUE:
+            key = merge.keys + merge.waiting
+            key.data = hint_key(entry)
+            key.size = entry.key_size
+            merge.entries[merge.waiting] = (cursor.segment_id << 32) | entry.slot
+            merge.waiting += 1
+            cursor.live_records += 1
+            cursor.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
+            if merge.waiting == LOAD_GROUP and not _flush(merge, index):
+                return
+        pass_entry(merge)
     _flush(merge, index)
 
 
@@ -267,9 +285,14 @@ def _fill_refs(table: SegmentTable, merge: MergePointer, runs: list) -> cython.i
 
 
 @cython.cfunc
-def _raise_failure(merge: MergePointer) -> cython.int:
+def _raise_failure(merge: MergePointer, index: Index) -> cython.int:
+    if merge.is_out_of_memory and index.refusal:
+        raise OSError(index.refusal, os.strerror(index.refusal))
     if merge.is_out_of_memory:
         raise MemoryError("no memory for the index")
+    if merge.error and not merge.bad_position:
+        # Of the file of an index on disk.
+        raise OSError(merge.error, os.strerror(merge.error))
     if merge.bad_position or merge.error:
         raise LoadError(segment_of(merge.bad_position), offset_of(merge.bad_position), merge.error)
     if merge.waiting:
@@ -279,55 +302,57 @@ def _raise_failure(merge: MergePointer) -> cython.int:
     return 0
 
 
-@cython.cfunc
-def _load(index: Index, merge: MergePointer, runs: list) -> cython.int:
-    winners: cython.pointer(uint32_t)
-    merge.cursors = cython.cast(CursorPointer, calloc(merge.count, cython.sizeof(Cursor)))
+def begin_merge(merge, table, runs):
+    run: HintRun
+    memset(merge, 0, cython.sizeof(Merge))
+    _check_runs(table, runs)
+    for run in runs:
+        run.begin()
+        merge.count += 1
     # The losers, then room for the first round.
-    merge.losers = cython.cast(cython.pointer(uint32_t), calloc(3 * merge.count, cython.sizeof(uint32_t)))
+    merge.cursors = cython.cast(CursorPointer, calloc(merge.count + 1, cython.sizeof(Cursor)))
+    merge.losers = cython.cast(cython.pointer(uint32_t), calloc(3 * merge.count + 1, cython.sizeof(uint32_t)))
     if merge.cursors == cython.NULL or merge.losers == cython.NULL:
         raise MemoryError("no memory to load the index")
-    winners = merge.losers + merge.count
     _start_cursors(merge, runs)
-    with cython.nogil:
-        _play_all(merge, winners)
-        _merge_all(merge, index)
-    _raise_failure(merge)
+    _play_all(merge, merge.losers + merge.count)
+    return 0
+
+
+def end_merge(merge, runs):
+    run: HintRun
+    free(merge.cursors)
+    free(merge.losers)
+    for run in runs[: merge.count]:
+        run.end()
     return 0
 
 
 def load_index(index: Index, table: SegmentTable, runs: list) -> LoadResult:
     """Fill the empty `index` from the `HintRun` of every segment and set the counters of each segment's slot.
 
-    Requires: write lock held; `table` has every segment with its size. MemoryError, or LoadError, with the index
-    partly filled: clear it. Runs without the GIL.
+    Requires: write lock held; `table` has every segment with its size. MemoryError, LoadError, or OSError of the
+    index's own file, with the index partly filled: clear it. Runs without the GIL.
     """
     merge: Merge
     run: HintRun
-    begun: list = []
     records: uint64_t = 0
     highest: uint64_t = 0
-    _check_runs(table, runs)
     for run in runs:
         records += run.header.value_records + run.header.tombstones
         highest = max(highest, run.header.seen_lsn)
     if not runs:
         return LoadResult(0, 0, 0)
-    memset(cython.address(merge), 0, cython.sizeof(Merge))
-    merge.count = len(runs)
     try:
-        for run in runs:
-            run.begin()
-            begun.append(run)
+        begin_merge(cython.address(merge), table, runs)
         # No fewer keys than the longest run has, if it holds no tombstones; splits on the way would cost the most.
         index.expect(
             max([run.header.entries - min(run.header.entries, run.header.tombstones) for run in runs])
         )
-        _load(index, cython.address(merge), runs)
+        with cython.nogil:
+            _merge_all(cython.address(merge), index)
+        _raise_failure(cython.address(merge), index)
         _fill_refs(table, cython.address(merge), runs)
     finally:
-        free(merge.cursors)
-        free(merge.losers)
-        for run in begun:
-            run.end()
+        end_merge(cython.address(merge), runs)
     return LoadResult(merge.loaded, records, highest)

@@ -40,6 +40,13 @@ def new_index(kind: str, table: SegmentTable) -> Index:
         from flash_kv.index.btree_cy import BTreeIndex
 
         return BTreeIndex(table, b"0123456789abcdef")
+    if kind == "bptree":
+        from flash_kv.index.bptree_cy import BPTreeIndex
+
+        paged = BPTreeIndex(table, b"0123456789abcdef")
+        # So few pages that small tests, too, read and write the file.
+        paged.use_file(os.memfd_create("flash-kv-index"), 64 << 10)
+        return paged
     if kind == "skiplist":
         from flash_kv.index.skiplist_cy import SkipListIndex
 
@@ -179,6 +186,11 @@ class IndexProbe:
         if entry == ENTRY_ERROR:
             raise self._failure(looked.error, looked.bad_position)
         return entry
+
+    def ask_for(self, key: bytes) -> None:
+        """Have the system read what an index on disk holds the key in."""
+        looked: Key = self._key(_data(key), len(key))
+        self.index.ask_for(cython.address(looked))
 
     def find_many(self, keys: list) -> list:
         """The entries, with None for those that failed."""

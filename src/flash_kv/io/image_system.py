@@ -5,7 +5,7 @@ first, and is kept there for the next image, which shares most of its contents w
 opening of a store and no files. Descriptors are given to all who open the same content and closed by none of them.
 
 Invariant: nothing here changes. What would change something raises EROFS, but for LOCK, which opens as an empty file:
-nobody else can have the store open.
+nobody else can have the store open. Files without a name are the opener's own, in memory.
 
 Requires: used from one thread at a time.
 """
@@ -34,6 +34,7 @@ class ImageSystem(System):
         self.root = os.fspath(root)
         self._nodes: dict[str, bytes | Image] = {}
         self._descriptors: OrderedDict[bytes, int] = OrderedDict()
+        self._nameless: set[int] = set()
         self._contents: dict[int, bytes] = {}
         self.image = {}
 
@@ -93,8 +94,16 @@ class ImageSystem(System):
             raise _refusal(path)
         return self._memory(self._content(path))
 
+    def open_nameless(self) -> int:
+        fd = _nameless_file()
+        self._nameless.add(fd)
+        return fd
+
     def close(self, fd: int) -> None:
-        """Nothing: a descriptor is kept for the next who opens that content."""
+        # Others are kept for the next who opens the same content.
+        if fd in self._nameless:
+            self._nameless.discard(fd)
+            super().close(fd)
 
     def _memory(self, content: bytes) -> int:
         """A descriptor of memory with this content."""
@@ -113,7 +122,8 @@ class ImageSystem(System):
         return fd
 
     def read_at(self, fd: int, size: int, offset: int) -> bytes:
-        return self._contents[fd][offset : offset + size]
+        content = self._contents.get(fd)
+        return super().read_at(fd, size, offset) if content is None else content[offset : offset + size]
 
     def file_size(self, path: StrPath) -> int:
         return len(self._content(path))
@@ -133,13 +143,20 @@ class ImageSystem(System):
     # -- what would change something
 
     def allocate(self, fd: int, offset: int, size: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().allocate(fd, offset, size)
 
     def truncate(self, fd: int, size: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().truncate(fd, size)
 
     def write_at(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-        raise _refusal(fd)
+        self._require_nameless(fd)
+        super().write_at(fd, data, offset)
+
+    def _require_nameless(self, fd: int) -> None:
+        if fd not in self._nameless:
+            raise _refusal(fd)
 
     def rename(self, src: StrPath, dst: StrPath) -> None:
         raise _refusal(src)

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import stat
+import tempfile
 import time
 
 from flash_kv.errors import StrPath
@@ -37,6 +38,11 @@ class System:
     def open(self, path: StrPath, flags: int, mode: int = 0o600) -> int:
         """A new descriptor; `flags` as for os.open."""
         return os.open(path, flags | os.O_CLOEXEC, mode)
+
+    def open_nameless(self) -> int:
+        """A new, empty file that ends with its descriptor, among the temporary ones: for what outlives no process."""
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
 
     def close(self, fd: int) -> None:
         os.close(fd)

@@ -4,6 +4,7 @@
     0000000001.hint      its hint file
     MANIFEST             which segments are live
     LOCK                 held by the writer
+    INDEX                pages of the index on disk, and its last checkpoints
     RESERVE              space kept back for deletes and compaction on a full disk
     tmp-<one of these>   not finished yet; a leftover is deleted at the next open
 
@@ -22,15 +23,16 @@ from flash_kv.io.lockfile import LOCK_NAME
 MANIFEST = "MANIFEST"
 LOCK = LOCK_NAME
 RESERVE = "RESERVE"
+INDEX = "INDEX"
 TEMPORARY_PREFIX = "tmp-"
 SEGMENT_SUFFIX = ".seg"
 
 # An index entry has 28 bits for the segment; 0 means "none".
 SEGMENT_ID_MAX = 2**28 - 1
 
-FileKind = Literal["segment", "hint", "manifest", "lock", "reserve", "temporary"]
+FileKind = Literal["segment", "hint", "manifest", "lock", "reserve", "index", "temporary"]
 
-_FIXED: dict[str, FileKind] = {MANIFEST: "manifest", LOCK: "lock", RESERVE: "reserve"}
+_FIXED: dict[str, FileKind] = {MANIFEST: "manifest", LOCK: "lock", RESERVE: "reserve", INDEX: "index"}
 _SUFFIXES: dict[str, FileKind] = {"seg": "segment", "hint": "hint"}
 _NUMBERED = re.compile(r"([0-9]{10})\.(seg|hint)")
 

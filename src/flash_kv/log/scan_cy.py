@@ -244,11 +244,12 @@ def scan_segment(
     is_sealed: bool,
     is_ordered: bool = False,
     previous_lsn: int = 0,
+    start: int = SEGMENT_HEADER_SIZE,
 ) -> SegmentScan:
-    """Scan the first `size` bytes of `source` (a Mapping, or bytes-like) behind the segment header.
+    """Scan the first `size` bytes of `source` (a Mapping, or bytes-like) behind the segment header, or from `start`.
 
     `is_sealed`: the records must fill exactly `size` bytes. `is_ordered`: written by put and batch, so LSNs
-    increase along the file. `previous_lsn`: the highest LSN of all the log before this segment, 0 when
+    increase along the file. `previous_lsn`: the highest LSN of all the log before what is looked at, 0 when
     that is not known: when not even the first record of an unsealed segment is sound the scan then cannot tell a torn
     tail from damage, says torn tail, and leaves it to its caller to compare `stated_lsn` with what the log still
     has. Damage is returned, not raised: see `SegmentScan.require_sound`. The segment header is not
@@ -258,6 +259,8 @@ def scan_segment(
         raise ValueError(f"a store id has 16 bytes, not {len(store_id)}")
     if not 0 <= size <= SEGMENT_SIZE_MAX:
         raise ValueError(f"a segment has at most {SEGMENT_SIZE_MAX} bytes, not {size}")
+    if not SEGMENT_HEADER_SIZE <= start <= max(size, SEGMENT_HEADER_SIZE):
+        raise ValueError(f"a segment of {size} bytes cannot be scanned from {start} on")
     count: uint64_t = size
     least: uint64_t = SEGMENT_HEADER_SIZE
     scan: SegmentScan = SegmentScan()
@@ -268,6 +271,7 @@ def scan_segment(
     scan.is_sealed = is_sealed
     scan.state.is_ordered = is_ordered
     scan.state.previous_lsn = previous_lsn
+    scan.state.start = start
     scan.state.size = min(count, scan.source.size)
     if is_sealed:
         # A file shorter than even the header is damaged too.

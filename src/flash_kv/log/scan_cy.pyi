@@ -72,4 +72,5 @@ def scan_segment(
     is_sealed: bool,
     is_ordered: bool = False,
     previous_lsn: int = 0,
+    start: int = ...,
 ) -> SegmentScan: ...

@@ -44,7 +44,8 @@ cdef struct ScanState:
     uint64_t size                         # bytes to look at; every read stays below
     uint32_t seed
     bint is_ordered
-    uint64_t previous_lsn                 # highest of the log before this segment
+    uint64_t start                        # where the first record to look at begins
+    uint64_t previous_lsn                 # highest of the log before it
     ScanRecord* records
     uint64_t count
     uint64_t capacity
@@ -71,7 +72,7 @@ cdef struct ScanState:
     uint64_t sound_after                  # offset of the first sound record after the torn place, 0 when none
     PrefixRegisters prefixes              # for the search behind a damaged place
 
-# Walk the records of scan.data[64:scan.size] into the state, which is zeroed but for what the caller chose.
+# Walk the records of scan.data[scan.start:scan.size] into the state, which is zeroed but for what the caller chose.
 cdef void scan_records(ScanState* scan, bint is_sealed) noexcept nogil
 
 # The caller frees `damages` with the rest of the state.

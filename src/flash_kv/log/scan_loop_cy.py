@@ -26,7 +26,6 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VALUE,
     KIND_VOID,
     PAD_SHIFT,
-    SEGMENT_HEADER_SIZE,
     VALUE_SIZE_MAX,
     RecordHeader,
     checksummed_size,
@@ -350,12 +349,12 @@ def add_damage(scan, offset, size, fault):
 
 
 def scan_records(scan, is_sealed):
-    offset: uint64_t = SEGMENT_HEADER_SIZE
+    offset: uint64_t = scan.start
     synced: uint64_t = 0
     data_end: uint64_t
     begin: uint64_t
     fault: Fault
-    scan.end = SEGMENT_HEADER_SIZE
+    scan.end = scan.start
     while offset < scan.size and not scan.is_out_of_memory:
         fault = _fault_at(scan, offset, False)
         if fault == FAULT_NONE:

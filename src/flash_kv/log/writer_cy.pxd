@@ -10,6 +10,7 @@ cdef class LogWriter:
     cdef uint64_t tail                    # where the next record goes
     cdef uint64_t limit                   # end of what is allocated on disk
     cdef uint64_t capacity                # end of the mapping: the most `limit` can become
+    cdef uint64_t written                 # bytes of all records since the open
     cdef uint64_t next_lsn
     cdef uint64_t synced_lsn              # everything up to here is durable
     cdef uint32_t seed

@@ -132,6 +132,7 @@ class LogWriter:
                 self._blank(place, size)
                 return failure
         self.tail += size
+        store_release64(cython.address(self.written), self.written + size)
         store_release64(cython.address(self.ref.used), self.tail)
         self.next_lsn += records
         return 0
