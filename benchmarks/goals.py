@@ -19,6 +19,8 @@ from flash_kv.bench.workloads import WORKLOADS
 HASH = "flash_kv-hash"
 BTREE = "flash_kv-btree"
 SKIPLIST = "flash_kv-skiplist"
+BPTREE = "flash_kv-bptree"
+LMDB = "lmdb"
 BOTH = (HASH, BTREE)
 FLOOR = "dict"
 
@@ -29,11 +31,13 @@ US_MAX = {
     "fillbatch": (0.25, BOTH),
     "batchput": (0.25, BOTH),
     "readhot": (0.15, BOTH),
-    "readseq": (0.15, (BTREE, SKIPLIST)),
+    "readseq": (0.15, (BTREE, SKIPLIST, BPTREE)),
 }
 DICT_RATIO_MAX = {"readrandom": {HASH: 1.3, BTREE: 1.8}}
 BTREE_RATIO_MAX = {"fillrandom": 2.0, "readrandom": 2.0}
 PEER_RATIO_MIN = {"fillrandom": 5.0, "overwrite": 5.0, "deleterandom": 5.0, "readrandom": 2.0, "readhot": 5.0}
+# Of the index on disk, whose peer is the one that keeps its keys on disk in the same way.
+LMDB_TIME_MAX = {"readrandom": 1.5, "fillrandom": 1 / 3}
 GET_MANY_GAIN_MIN = 2.0
 COMPACTION_MB_S_MIN = 400.0
 PUT_P999_US_MAX = 20.0
@@ -68,6 +72,7 @@ def judge(results: Results) -> list[Verdict]:
         *_against_dict(results),
         *_against_btree(results),
         *_against_peers(results),
+        *_against_lmdb(results),
         *_many_at_once(results),
         *_compaction(results),
         *_worst_put(results),
@@ -149,6 +154,20 @@ def _against_peers(results: Results) -> Iterator[Verdict]:
                     measured=f"{ratio(times)} ({best[0]}: {number(best[1].median)} us)",
                     shortfall=_at_least(limit, times),
                 )
+
+
+def _against_lmdb(results: Results) -> Iterator[Verdict]:
+    for workload, limit in LMDB_TIME_MAX.items():
+        ours, theirs = results.us(workload, BPTREE), results.us(workload, LMDB)
+        if ours is not None and theirs is not None and theirs.median > 0:
+            times = ours.median / theirs.median
+            yield Verdict(
+                workload=workload,
+                store=BPTREE,
+                goal=f"at most {limit:.2g}x lmdb's time",
+                measured=f"{ratio(times)} ({number(ours.median)} / {number(theirs.median)} us)",
+                shortfall=_at_most(limit, times),
+            )
 
 
 def _many_at_once(results: Results) -> Iterator[Verdict]:
