@@ -1,7 +1,8 @@
-"""The page of figures: `python -m benchmarks.page RESULTS.json` makes docs/benchmarks.md and its pictures.
+"""The page of figures: `python -m benchmarks.page RESULTS.json` makes docs/benchmarks.md, its pictures, and the table
+of the README.
 
 RESULTS.json is what `flash-kv bench --json RESULTS.json` wrote. What follows the marker in the page that is there is of
-other commands, and stays.
+other commands, and stays; of the README only what stands between its two markers is replaced.
 """
 
 from __future__ import annotations
@@ -12,12 +13,30 @@ from pathlib import Path
 
 from benchmarks.bench_plots import draw_all
 from benchmarks.goals import judge
+from flash_kv.bench.figures import number
 from flash_kv.bench.results import Results
 from flash_kv.bench.table import Table
 from flash_kv.bench.tables import facts, spread_of, store_facts, tables_of, where_peers_are_ahead
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 MARKER = "<!-- What follows is of other commands. -->"
+README_BEGIN = "<!-- Made by benchmarks/page.py. -->"
+README_END = "<!-- As far as here. -->"
+# What the README shows, by the names that its readers know.
+README_ROWS = {
+    "fillrandom": "put, new keys in random order",
+    "overwrite": "overwrite, random",
+    "deleterandom": "delete, random",
+    "fillbatch": "put_many(1,000), per record",
+    "readrandom": "get, random",
+    "readhot": "get, hot (16 keys)",
+    "readmissing": "get, missing",
+    "multireadrandom": "get_many(1,000), per key",
+    "readseq": "scan items, per item",
+    "ycsb-a": "YCSB A: half reads, half updates, zipfian",
+}
 
 
 def page(results: Results, pictures: list[tuple[str, Path]], command: str) -> str:
@@ -50,6 +69,33 @@ def page(results: Results, pictures: list[tuple[str, Path]], command: str) -> st
     return "\n\n".join(parts) + "\n"
 
 
+def readme_part(results: Results, command: str) -> str:
+    """The table of the README and what has to be known to read it."""
+    config, machine = results.config, results.machine
+    stores = [store for store in results.stores if store.promise == "process" or store.is_floor]
+    names = [f"`{store.name.removeprefix('flash_kv-')}`" if store.is_ours else store.name for store in stores]
+    figures = {(name, store.name): results.us(name, store.name) for name in README_ROWS for store in stores}
+    rows = [
+        [
+            text,
+            *(
+                "-" if (figure := figures[name, store.name]) is None else number(figure.median)
+                for store in stores
+            ),
+        ]
+        for name, text in README_ROWS.items()
+    ]
+    table = Table("", ["", *names], rows).markdown().split("\n", 2)[2]
+    return (
+        f"Microseconds per operation, median of {config['repeats']} repeats, {config['keys']:,} keys of "
+        f"{config['key_bytes']} bytes, values of {config['value_bytes']}\nbytes, one thread, every write safe from "
+        "`kill -9`, stores measured in turn within one run. Of those that store anything\nonly FlashKV checks a "
+        f"checksum on every read.\n\n{table}\n\n`{command}`,\n{machine['date'][:10]}, {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['system']}. Where a peer is ahead, which goals\nare missed, the spread, "
+        "and the settings of each store: [docs/benchmarks.md](docs/benchmarks.md).\n"
+    )
+
+
 def _spread(results: Results) -> str:
     return f"the lowest and the highest repeat of a row are {spread_of(results):.0%} of its median apart, in the middle"
 
@@ -70,6 +116,11 @@ def main() -> int:
     rest = before[before.index(MARKER) :] if MARKER in before else ""
     text = page(results, pictures, arguments.command)
     arguments.page.write_text(f"{text}\n{rest}" if rest else text, encoding="utf-8")
+    if arguments.page == PAGE:
+        before, _, after = README.read_text("utf-8").partition(README_BEGIN)
+        after = after.partition(README_END)[2]
+        part = readme_part(results, arguments.command)
+        README.write_text(f"{before}{README_BEGIN}\n{part}{README_END}{after}", encoding="utf-8")
     return 0
 
 
