@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import flash_kv
-from benchmarks.dataset import Dataset
-from benchmarks.machine import machine_facts, machine_lines
-from benchmarks.stores.base import BenchmarkError
+from flash_kv.bench.dataset import Dataset
+from flash_kv.bench.machine import machine_facts, machine_lines
+from flash_kv.bench.stores.base import BenchmarkError
 
 KEY_BYTES = 16
 VALUE_BYTES = 100
