@@ -31,12 +31,12 @@ from cython.cimports.posix.mman import (
 Spare = cython.struct(start=cython.p_void, size=cython.size_t, accessible=cython.size_t)
 
 # Elsewhere what this advice leaves behind are not zeros.
-SPARES_MAX = cython.declare(cython.int, 8 if sys.platform == "linux" else 0)
+SPARES_MAX = cython.declare(cython.int, 16 if sys.platform == "linux" else 0)
 # Of what was used more the pages are not worth keeping apart, and huge pages are wanted.
 SPARE_ACCESSIBLE_MAX = cython.declare(cython.size_t, 1 << 20)
 MADV_DONTNEED = cython.declare(cython.int, 4)
 
-_spares = cython.declare(Spare[8])
+_spares = cython.declare(Spare[16])
 _spare_count = cython.declare(cython.int, 0)
 
 # 0: none is refused. Else the how-many-th from now is.
