@@ -159,19 +159,23 @@ def test_a_page_as_it_was_before_its_last_write_is_an_error_and_never_an_answer(
 ) -> None:
     probe, entries, fd = filled
     stale = 0
+    # Until some block holds what another write of the same page left there: which blocks are free is chance.
+    for _ in range(50):
+        before = os.pread(fd, os.fstat(fd).st_size, 0)
+        for key in rng.sample(sorted(entries), len(entries) * 2 // 3):
+            entries[key] = probe.append(key)
+            probe.upsert(key, entries[key])
+        now = os.pread(fd, os.fstat(fd).st_size, 0)
+        if any(
+            before[start : start + PAGE] != now[start : start + PAGE]
+            and before[start + 4 : start + 8] == now[start + 4 : start + 8] != bytes(4)
+            for start in range(2 * PAGE, len(before), PAGE)
+        ):
+            break
+    else:
+        pytest.fail("no block holds what another write of the same page left")
     # What a kernel does that could not write pages back: it forgets them.
-    before = os.pread(fd, os.fstat(fd).st_size, 0)
-    for key in entries:
-        entries[key] = probe.append(key)
-        probe.upsert(key, entries[key])
-    now = os.pread(fd, os.fstat(fd).st_size, 0)
     os.pwrite(fd, before, 0)
-    starts = range(2 * PAGE, len(before), PAGE)
-    assert any(
-        before[start : start + PAGE] != now[start : start + PAGE]
-        and before[start + 4 : start + 8] == now[start + 4 : start + 8] != bytes(4)
-        for start in starts
-    ), "no block holds what another write of the same page left"
     for key, entry in entries.items():
         try:
             assert probe.find(key) == entry
