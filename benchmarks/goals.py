@@ -110,34 +110,31 @@ def _absolute(results: Results) -> Iterator[Verdict]:
                 )
 
 
+def _times(
+    results: Results, workload: str, store: str, other: str, limit: float, goal: str
+) -> Iterator[Verdict]:
+    """How many times what `other` takes a store takes, if both were measured."""
+    ours, theirs = results.us(workload, store), results.us(workload, other)
+    if ours is not None and theirs is not None and theirs.median > 0:
+        times = ours.median / theirs.median
+        yield Verdict(
+            workload=workload,
+            store=store,
+            goal=goal,
+            measured=f"{ratio(times)} ({number(ours.median)} / {number(theirs.median)} us)",
+            shortfall=_at_most(limit, times),
+        )
+
+
 def _against_dict(results: Results) -> Iterator[Verdict]:
     for workload, limits in DICT_RATIO_MAX.items():
-        floor = results.us(workload, FLOOR)
         for store, limit in limits.items():
-            figure = results.us(workload, store)
-            if figure is not None and floor is not None and floor.median > 0:
-                times = figure.median / floor.median
-                yield Verdict(
-                    workload=workload,
-                    store=store,
-                    goal=f"at most {limit}x dict",
-                    measured=f"{ratio(times)} ({number(figure.median)} / {number(floor.median)} us)",
-                    shortfall=_at_most(limit, times),
-                )
+            yield from _times(results, workload, store, FLOOR, limit, f"at most {limit}x dict")
 
 
 def _against_btree(results: Results) -> Iterator[Verdict]:
     for workload, limit in BTREE_RATIO_MAX.items():
-        btree, skiplist = results.us(workload, BTREE), results.us(workload, SKIPLIST)
-        if btree is not None and skiplist is not None and btree.median > 0:
-            times = skiplist.median / btree.median
-            yield Verdict(
-                workload=workload,
-                store=SKIPLIST,
-                goal=f"at most {limit:g}x btree",
-                measured=f"{ratio(times)} ({number(skiplist.median)} / {number(btree.median)} us)",
-                shortfall=_at_most(limit, times),
-            )
+        yield from _times(results, workload, SKIPLIST, BTREE, limit, f"at most {limit:g}x btree")
 
 
 def _against_peers(results: Results) -> Iterator[Verdict]:
@@ -158,16 +155,7 @@ def _against_peers(results: Results) -> Iterator[Verdict]:
 
 def _against_lmdb(results: Results) -> Iterator[Verdict]:
     for workload, limit in LMDB_TIME_MAX.items():
-        ours, theirs = results.us(workload, BPTREE), results.us(workload, LMDB)
-        if ours is not None and theirs is not None and theirs.median > 0:
-            times = ours.median / theirs.median
-            yield Verdict(
-                workload=workload,
-                store=BPTREE,
-                goal=f"at most {limit:.2g}x lmdb's time",
-                measured=f"{ratio(times)} ({number(ours.median)} / {number(theirs.median)} us)",
-                shortfall=_at_most(limit, times),
-            )
+        yield from _times(results, workload, BPTREE, LMDB, limit, f"at most {limit:.2g}x lmdb's time")
 
 
 def _many_at_once(results: Results) -> Iterator[Verdict]:

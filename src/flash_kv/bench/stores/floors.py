@@ -13,8 +13,8 @@ from typing import Any
 from flash_kv.bench.stores.base import Handle, Pairs, Store, each_of, one_by_one
 
 
-def _open_dict(_path: Path) -> Handle:
-    data: dict[bytes, bytes] = {}
+def _handle(data: Any, **ordered: Any) -> Handle:
+    """Of a mapping in memory; `ordered` is what one with an order can do besides."""
     return Handle(
         put=data.__setitem__,
         get=data.get,
@@ -25,7 +25,12 @@ def _open_dict(_path: Path) -> Handle:
         get_many=each_of(data.get),
         items=data.items,
         kept=[],
+        **ordered,
     )
+
+
+def _open_dict(_path: Path) -> Handle:
+    return _handle({})
 
 
 def _open_sorted(_path: Path) -> Handle:
@@ -36,21 +41,13 @@ def _open_sorted(_path: Path) -> Handle:
     def scan_from(key: bytes, count: int) -> Pairs:
         return [(found, get(found)) for found in islice(irange(key), count)]
 
-    return Handle(
-        put=data.__setitem__,
-        get=data.get,
-        get_missing=data.get,
-        delete=data.__delitem__,
-        put_many=data.update,
-        batch=one_by_one(data.__setitem__),
-        get_many=each_of(data.get),
-        items=data.items,
+    return _handle(
+        data,
         reverse=lambda: ((key, get(key)) for key in reversed(data)),
         scan_from=scan_from,
         prefix=lambda prefix: (
             (key, get(key)) for key in takewhile(lambda key: key.startswith(prefix), irange(prefix))
         ),
-        kept=[],
     )
 
 
