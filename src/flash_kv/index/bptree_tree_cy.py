@@ -47,6 +47,20 @@ def _child(page: cython.pointer(cython.const[Page]), slot: uint32_t) -> uint32_t
     return page.first_child if slot == 0 else cython.cast(uint32_t, page_value(page, slot - 1))
 
 
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _page_at(store: PageStore, number: uint32_t, level: uint32_t) -> cython.pointer(Page):
+    """The page, pinned by nobody; NULL, with the reason in `store.error`, also when it is of another level."""
+    page: cython.pointer(Page) = store.fetch(number)
+    if unlikely(page != cython.NULL and page.level != level):
+        store.is_damaged = True
+        store.error = EBADMSG
+        return cython.NULL
+    return page
+
+
 @cython.cclass
 class PageTree:
     """Entries by key."""
@@ -75,12 +89,8 @@ class PageTree:
         is_found: cython.bint = False
         way.is_last = True
         while True:
-            page = self.store.fetch(number)
+            page = _page_at(self.store, number, level)
             if unlikely(page == cython.NULL):
-                return cython.NULL
-            if unlikely(page.level != level):
-                self.store.is_damaged = True
-                self.store.error = EBADMSG
                 return cython.NULL
             way.pages[level] = number
             if level == 0:
@@ -363,12 +373,8 @@ class PageTree:
                 return cython.NULL
             number = _child(page, way.slots[level + 1])
         while True:
-            page = self.store.fetch(number)
-            if page == cython.NULL:
-                return cython.NULL
-            if unlikely(page.level != level):
-                self.store.is_damaged = True
-                self.store.error = EBADMSG
+            page = _page_at(self.store, number, level)
+            if unlikely(page == cython.NULL):
                 return cython.NULL
             way.pages[level] = number
             if level == 0:
