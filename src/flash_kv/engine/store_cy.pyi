@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from flash_kv.engine.writes_cy import Writes
+from flash_kv.engine.records_cy import Records
 from flash_kv.index.index_cy import Index
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.log.table_cy import SegmentTable
@@ -10,7 +10,7 @@ POISONED: int
 READ_ONLY: int
 TROUBLED: int
 
-class Store(Writes):
+class Store(Records):
     def _set_up(
         self,
         table: SegmentTable,
