@@ -11,6 +11,7 @@ be.
 import cython
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES
 from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, Frame
+from cython.cimports.libc.errno import ENOSPC
 from cython.cimports.libc.stdint import uint8_t, uint32_t
 from cython.cimports.libc.string import memcpy
 
@@ -19,6 +20,9 @@ def gather(store):
     count: cython.int = 0
     block: uint32_t
     data: cython.pointer(uint8_t)
+    if store.has_given_up:
+        store.error = ENOSPC
+        return -1
     while store.flush_hand <= store.frames_used and count < FLUSH_PAGES:
         if store.frames[store.flush_hand].is_frozen:
             block = store.file.take(True)

@@ -1,6 +1,6 @@
 """Damage: small stores with one thing wrong, each opened, read, verified and repaired by a child, and judged.
 
-A run takes one kind of specimen and each hundredth of its cases, or each thousandth where there are so many; the runs
+A run takes one kind of specimen and each hundredth of its cases, or fewer where there are so many; the runs
 with the seeds 0 to `len(sweep(index))` - 1 are the whole sweep: every bit, every length, every block, every file, and
 files of two generations.
 """
@@ -26,7 +26,7 @@ STRIDES: dict[SpecimenKind, int] = {
     "killed": 100,
     "always": 100,
     "blocks": 100,
-    "pages": 1000,
+    "pages": 500,
     "replay": 100,
 }
 
