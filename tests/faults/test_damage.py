@@ -18,10 +18,13 @@ import pytest
 
 from flash_kv import CorruptionError
 from flash_kv.engine import recovery, repair
+from flash_kv.index import checkpoint
+from flash_kv.io.disk_image import write_image
 from flash_kv.log import manifest
+from flash_kv.log.names import INDEX
 from flash_kv.torture.apart import each_apart
-from flash_kv.torture.damage import Case, cases
-from flash_kv.torture.damages import RUNS_IN_ALL, STRIDE, DamageRun
+from flash_kv.torture.damage import BIT_STEPS, Case, cases
+from flash_kv.torture.damages import STRIDES, DamageRun, sweep
 from flash_kv.torture.examination import Examiner
 from flash_kv.torture.settings import Settings
 from flash_kv.torture.specimen import KINDS, Specimen, SpecimenKind, make_specimen
@@ -55,14 +58,37 @@ def test_no_damage_is_taken_for_data(tmp_path: Path, seed: int) -> None:
 
 
 def test_the_runs_of_a_sweep_are_all_of_its_cases(make: Callable[[SpecimenKind], Specimen]) -> None:
-    assert STRIDE * len(KINDS) == RUNS_IN_ALL
+    assert sorted(sweep(None)) == sorted((kind, first) for kind in KINDS for first in range(STRIDES[kind]))
+    assert sorted(sweep(None)) == sorted([*sweep("btree"), *sweep("bptree")])
     for kind in KINDS:
         specimen = make(kind)
-        bits = sum(8 * len(content) for content in specimen.files.values())
+        damaged = [INDEX] if specimen.has_index else specimen.files
+        bits = sum(8 * len(specimen.files[name]) for name in damaged)
         texts = [case.text for case in cases(specimen)]
         flips = sum(case.is_flip for case in cases(specimen))
-        assert flips == (0 if kind == "blocks" else bits)
+        step = BIT_STEPS.get(kind, 1)
+        assert flips == (-(-bits // step) if step else 0)
         assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("kind", ["pages", "replay"])
+def test_the_index_on_disk_that_is_damaged_has_pages_of_two_levels_and_all_else_there_is(
+    make: Callable[[SpecimenKind], Specimen], tmp_path: Path, kind: SpecimenKind
+) -> None:
+    specimen = make(kind)
+    write_image(dict(specimen.files), tmp_path / "db")
+    with open_with(tmp_path / "db", index="bptree") as db:
+        base, index = db._index_keeper._file, db._index_keeper._index
+        assert base is not None
+        assert base.checkpoint is not None
+        assert index is not None
+        assert index.page_count > 2
+        assert len(base.checkpoint.loose) == 1
+        recovery = db.stats().recovery
+        assert recovery.index_fault is None
+        assert recovery.segments_from_index > 0
+        assert recovery.was_clean == specimen.is_closed
+        assert dict(db.items()) == specimen.state
 
 
 def test_a_specimen_is_the_same_each_time(tmp_path: Path) -> None:
@@ -76,7 +102,9 @@ def test_a_specimen_is_the_same_each_time(tmp_path: Path) -> None:
 def test_every_case_damages(make: Callable[[SpecimenKind], Specimen], kind: SpecimenKind) -> None:
     """Some blocks are like others; apart from those a case that changes nothing would try nothing."""
     specimen = make(kind)
-    idle = [case.text for case in list(cases(specimen))[::37] if case.files(specimen) == specimen.files]
+    every = list(cases(specimen))
+    step = max(len(every) // 1000, 37)
+    idle = [case.text for case in every[::step] if case.files(specimen) == specimen.files]
     assert [text for text in idle if not re.search("bytes at|in the place of|exchanged", text)] == []
 
 
@@ -140,6 +168,15 @@ def test_a_repair_that_brings_older_values_back_is_noticed(
     specimen = make("closed")
     monkeypatch.setattr(repair._Salvage, "_lose", lambda self, *record: None)
     assert "resurrected" in _first_noticed(examine, specimen, "bit 0 of byte .* of 0000000008.seg")
+
+
+def test_an_index_without_checksums_is_noticed(
+    make: Callable[[SpecimenKind], Specimen], examine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specimen = make("pages")
+    monkeypatch.setattr(checkpoint.IndexFile, "_checksum", lambda self, block, content: _Anything())
+    # How many keys there are, in one of the heads.
+    assert _first_noticed(examine, specimen, r"bit 0 of byte (56|4152) of INDEX")
 
 
 # What the sweep found

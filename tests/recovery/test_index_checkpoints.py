@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -621,6 +622,89 @@ def test_a_compaction_without_room_for_a_checkpoint_does_without_one(
     with open_db(**SMALL) as db:
         assert db.stats().recovery.index_fault is None
         _check(db, expected)
+
+
+def test_while_the_reserve_is_given_away_the_file_does_not_grow_and_no_delete_fails(
+    tmp_path: Path, io: str, rng: random.Random
+) -> None:
+    system = FaultySystem()
+    options = Options(index="bptree", io=io, **SMALL | {"reserve_bytes": POOL})  # type: ignore[arg-type]
+    with DB(tmp_path / "db", options, system) as db:
+        numbers = rng.sample(range(10**6), 12_000)
+        expected = {b"%06d" % number * 8: b"%d" % number for number in numbers}
+        db.update(expected)
+        keeper = db._index_keeper
+        assert keeper.checkpoint()
+        system.add(Fault("allocate", errno=28, from_then_on=True, path_contains="RESERVE"))
+        with db._segments.space_lock:
+            assert db._segments.reserve.release_half()
+        size = (db.path / "INDEX").stat().st_size
+        # Every page is changed, which is more than the pool has room for: the last checkpoint is let go of for it.
+        for key in sorted(expected)[::11]:
+            assert db.delete(key)
+            del expected[key]
+        assert keeper._file is not None
+        assert keeper._file.checkpoint is None
+        with db.batch() as batch:
+            for key in sorted(expected)[:40]:
+                batch.delete(key)
+                del expected[key]
+        assert db.compact().bytes_reclaimed > 0
+        assert (db.path / "INDEX").stat().st_size <= size
+        _check(db, expected)
+        _pages_are_sound(db)
+        with pytest.raises(StoreFullError):
+            for number in range(100_000):
+                db[b"more %08d" % number] = b""
+                expected[b"more %08d" % number] = b""
+        system.heal()
+        # Whoever was refused had it looked whether the reserve can be whole again.
+        with suppress(StoreFullError):
+            db[b"again"] = b""
+        db[b"again"] = expected[b"again"] = b""
+        crash_image(db, tmp_path / "killed")
+        _check(db, expected)
+    for name in ("db", "killed"):
+        with DB(tmp_path / name, options) as db:
+            _check(db, expected)
+            _pages_are_sound(db)
+
+
+def test_a_delete_beside_a_checkpoint_without_room_is_done_and_the_checkpoint_is_not(
+    open_db: Open, tmp_path: Path, io: str
+) -> None:
+    system = FaultySystem()
+    sizes = {"index_cache_bytes": 1 << 20, "segment_bytes_max": 1 << 20, "index_checkpoint_bytes": 1 << 30}
+    options = Options(index="bptree", io=io, **SMALL | sizes)  # type: ignore[arg-type]
+    with DB(tmp_path / "db", options, system) as db:
+        expected = {b"%08d" % number: b"" for number in range(5000)}
+        db.update(expected)
+        keeper = db._index_keeper
+        assert keeper.checkpoint()
+        for number in range(0, 5000, 50):
+            db[b"%08d" % number] = expected[b"%08d" % number] = b"again"
+        deleted = [b"%08d" % number for number in range(25, 5000, 50)]
+
+        def delete(call: Call) -> object:
+            """No page can be written any more, and nearly all are still frozen."""
+            for key in deleted:
+                assert db.delete(key)
+            raise OSError(28, "no space", call.path)
+
+        system.add(Fault("write_at", path_contains="INDEX", action=delete))
+        system.add(Fault("write_at", errno=28, from_then_on=True, path_contains="INDEX"))
+        with pytest.raises(StoreFullError):
+            keeper.checkpoint()
+        for key in deleted:
+            del expected[key]
+        crash_image(db, tmp_path / "killed")
+        system.heal()
+        _check(db, expected)
+        _pages_are_sound(db)
+    for name in ("db", "killed"):
+        with open_db(name, **SMALL) as db:
+            assert db.stats().recovery.index_fault is None
+            _check(db, expected)
 
 
 def test_a_full_disk_is_told_as_one(tmp_path: Path, index: str, io: str) -> None:

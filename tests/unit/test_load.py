@@ -133,7 +133,7 @@ def test_records_of_batches_are_loaded(kind: str) -> None:
 
 
 def test_nothing_to_load_leaves_an_empty_index(kind: str) -> None:
-    assert LoadProbe(kind).load([]) == (0, 0, 0)
+    assert LoadProbe(kind).load([]) == (0, 0, 0, False)
     check(kind, [SegmentBuilder(1), SegmentBuilder(2)])
 
 

@@ -20,12 +20,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flash_kv.engine import move_cy
+from flash_kv.engine.index_file import FULL_DISK
 from flash_kv.engine.part import Part
 from flash_kv.engine.reports import CompactionProgress, CompactionReport
 from flash_kv.errors import CorruptionError, StoreFullError, storage_error
+from flash_kv.log.names import INDEX
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.segment import Segment
 
@@ -270,7 +273,7 @@ class Compactor(Part):
             postponed = []
             for job in waiting:
                 if self._fits(job):
-                    run.job(job)
+                    self._run_job(run, job)
                     self.store._segments.release_retired()
                 else:
                     postponed.append(job)
@@ -283,6 +286,15 @@ class Compactor(Part):
                 ([one] for job in postponed for one in job),
                 key=lambda job: (not job[0].dead_bytes, bytes_to_move(job)),
             )
+
+    def _run_job(self, run: Run, job: list[Candidate]) -> None:
+        """One job; once more when the index had no room for what it changes, and could be given some."""
+        try:
+            run.job(job)
+        except StoreFullError as error:
+            if Path(error.path).name != INDEX or not self.store._index_keeper.make_room(error.errno or 0):
+                raise
+            run.job([_candidate(self.store, one.segment) for one in job])
 
     def _fits(self, job: list[Candidate]) -> bool:
         """Is there room for the job's output, by what the file system says? The reserve counts as free."""
@@ -472,5 +484,8 @@ def _failed_lookup(mover: move_cy.Mover, segment: Segment) -> Exception:
         return MemoryError("no memory for compaction")
     if mover.errno:
         failure = OSError(mover.errno, os.strerror(mover.errno))
-        return storage_error(failure, path=segment.path, operation="read for compaction")
+        # Reads need no room; what the index changes does.
+        is_of_index = mover.errno in FULL_DISK
+        path = Path(segment.path).with_name(INDEX) if is_of_index else segment.path
+        return storage_error(failure, path=path, operation="read for compaction")
     return CorruptionError(segment.path, mover.input_offset, "the index could not be read for this record")

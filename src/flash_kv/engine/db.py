@@ -141,6 +141,7 @@ class DB(DictMethods):
         self._resume_lsn(found.last_lsn + 1)
         self._syncs.begin_at(found.last_lsn)
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
+        self._index_keeper.begin()
         naming.settle(self, self._codecs_wanted, keys)
         return found
 
@@ -306,6 +307,7 @@ class DB(DictMethods):
     def _storage_error(self, number: int, path: Path, offset: int) -> FlashKVError:
         if number == errno.EBADMSG and path.name == INDEX:
             return index_damage(path)
+        self._index_keeper.look_again(number)
         return storage_error(
             OSError(number, os.strerror(number)), path=path, operation=f"read or write at offset {offset} of"
         )

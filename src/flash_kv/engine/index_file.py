@@ -17,6 +17,7 @@ name.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from functools import partial
@@ -50,6 +51,7 @@ INDEX_CLASSES: dict[str, type[Index]] = {
 }
 
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # That many an open after a crash has to read: some 50 ms where they are in the system's memory.
 CHANGED_PAGES_MAX = 8192
 
@@ -134,6 +136,16 @@ class IndexKeeper(Part):
         if self.store.options.read_only:
             self._file = None
         return self._index, keys
+
+    def begin(self) -> None:
+        """The store is open: from here on the file takes no space that the reserve has given to others."""
+        if self._file is not None:
+            with self.store._segments.space_lock:
+                self.store._segments.reserve.tell(self._let_grow)
+
+    def _let_grow(self, may_grow: bool) -> None:
+        if self._index is not None:
+            self._index.let_grow(may_grow)
 
     def _new(self) -> BPTreeIndex:
         index = BPTreeIndex(self.store._table, self.store._segments.hash_key)
@@ -324,6 +336,26 @@ class IndexKeeper(Part):
         with self._lock:
             self._forget(is_final=False)
 
+    def look_again(self, number: int) -> None:
+        """The index had no room, if this errno says so: the reserve may be able to be whole again by now."""
+        if number in FULL_DISK and self._file is not None:
+            self.store._segments.keep_reserve()
+
+    def make_room(self, number: int) -> bool:
+        """Have room for what changes in the pages, if this errno says that it was lacking; False when there is none.
+
+        A checkpoint lets go of what the one before had; if that does not fit, there is none until one does.
+        """
+        store = self.store
+        if number not in FULL_DISK or store._segments.is_mine:
+            return False
+        if self._file is None or self._file.checkpoint is None:
+            return False
+        with store._compactor.lock:
+            store.check_open()
+            self.let_go_of()
+        return True
+
     def _forget(self, *, is_final: bool = True) -> None:
         """Durably no checkpoint, until the next one; or none any more."""
         if self._file is None:
@@ -332,6 +364,8 @@ class IndexKeeper(Part):
             self._file.invalidate()
         except OSError as error:
             raise self._failure(error, self._file, "invalidate") from error
+        if self._index is not None:
+            self._index.let_go()
         if is_final:
             self._file = None
 

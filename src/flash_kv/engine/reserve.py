@@ -1,7 +1,8 @@
 """The file RESERVE: space kept allocated, for a full disk: half of it for deletes, the rest for compaction.
 
 Invariant: while it is not whole, free space is what it has given away, and belongs to deletes and compaction. So puts
-are refused, and nothing is made ahead in the background (no spare segment, no hint file), until it can be whole again.
+are refused, nothing is made ahead in the background (no spare segment, no hint file), and the file of the index does
+not grow, until it can be whole again.
 
 Requires, for every method: space lock held.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 from flash_kv.errors import StrPath, storage_error
 from flash_kv.io.system import System
@@ -23,12 +25,19 @@ class Reserve:
         self._system = system
         self._path = os.path.join(directory, RESERVE)
         self._size = size
+        self._tell: Callable[[bool], None] = lambda is_whole: None
+
+    def tell(self, whom: Callable[[bool], None]) -> None:
+        """Have `whom` know whether it is whole: now, before any of it is given away, and when it is whole again."""
+        self._tell = whom
+        whom(self.is_whole())
 
     def keep(self) -> None:
         """Have the file allocated, or half of it where the disk has no room for more."""
         for size in (self._size, self._size // 2):
             # A smaller one is what a kill in the middle of this has left.
             if self.held_bytes() >= size or self._allocate(size):
+                self._tell(size == self._size)
                 return
 
     def _allocate(self, size: int) -> bool:
@@ -70,6 +79,7 @@ class Reserve:
         """
         if self.held_bytes() <= self._size // 2:
             return False
+        self._tell(False)
         try:
             fd = self._system.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
             try:
@@ -82,6 +92,7 @@ class Reserve:
 
     def release(self) -> bool:
         """Give all the space to a step that frees more; False when it is already given."""
+        self._tell(False)
         try:
             self._system.unlink(self._path)
         except FileNotFoundError:

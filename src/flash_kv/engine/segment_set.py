@@ -74,6 +74,14 @@ class SegmentSet(SegmentList):
             if not self.reserve.is_whole():
                 raise StoreFullError(self.directory, "write to")
 
+    def keep_reserve(self) -> None:
+        """Have the reserve whole, if the disk has room for it by now."""
+        if self.is_mine or self.store._compactor.is_mine:
+            # A finaliser, in the middle of a step that may be using it.
+            return
+        with self.space_lock:
+            self.reserve.keep()
+
     def _make_room(self, size: int) -> None:
         segment_id, tail, limit, capacity, _, _ = self.store._log_end()
         if segment_id and tail + size <= limit:

@@ -54,6 +54,9 @@ KEPT_RECORDS = cython.declare(uint64_t, 1 << 14)
 # What a sorted load commits at a time: it stays in the cache from one step to the next.
 PIECE_BYTES = cython.declare(uint64_t, 1 << 17)
 
+# How often one call has the index on disk make room, which a second time it should not need.
+INDEX_ROOMS_MAX = cython.declare(cython.int, 2)
+
 BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
 
 NOTHING = object()
@@ -186,6 +189,7 @@ class Writes(Reads):
         payload: Payload
         entry: uint64_t
         outcome: cython.int
+        index_rooms: cython.int = 0
         value: object = wanted
         payload.head_size = 0
         payload.value_size = 0
@@ -221,6 +225,10 @@ class Writes(Reads):
                     return NOTHING
                 if outcome == DONE:
                     break
+                if outcome == FAILED_READ and index_rooms < INDEX_ROOMS_MAX and parsed.error != 0:
+                    index_rooms += 1
+                    if self._index_keeper.make_room(parsed.error):
+                        continue
                 if outcome != NEEDS_ROOM:
                     self.raise_failure(outcome, cython.address(parsed))
                 self._make_room(padded_size(parsed.size, 0, 0), True)
@@ -310,6 +318,7 @@ class Writes(Reads):
     def commit_busy(self, batch, commit):
         outcome: cython.int
         conditions: KeyArray = None
+        index_rooms: cython.int = 0
         batch.index_keys(self.hash_key())
         if batch.conditions is not None:
             conditions = KeyArray()
@@ -336,6 +345,15 @@ class Writes(Reads):
                 self.raise_conflict(
                     batch.conditions[commit.conflict], batch.expected[commit.conflict], commit.conflict_lsn
                 )
+            if (
+                outcome == FAILED_READ
+                and commit.size == 0
+                and batch.puts == 0
+                and index_rooms < INDEX_ROOMS_MAX
+            ):
+                index_rooms += 1
+                if self._index_keeper.make_room(batch.keys[0].error):
+                    continue
             if outcome != NEEDS_ROOM:
                 if self.writer.is_spoiled and commit.size != 0:
                     # It is in the log, and in the index in part.

@@ -81,8 +81,11 @@ def _check_blocks(store: PageStore, numbers: list, faults: list) -> cython.int:
             faults.append(f"block {block} of page {number} is another's, or free")
         seen.add(block)
     dirty: uint32_t = 0
+    unplaced: uint32_t = 0
     for number in range(1, store.frames_used + 1):
         dirty += store.frames[number].is_dirty
-    if dirty != store.dirty_count:
-        faults.append(f"{dirty} pages are dirty, {store.dirty_count} are counted")
+        unplaced += store.frames[number].is_dirty and store.frames[number].block == 0
+    if (dirty, unplaced) != (store.dirty_count, store.unplaced_count):
+        counted = (store.dirty_count, store.unplaced_count)
+        faults.append(f"{(dirty, unplaced)} pages are dirty and have no block, {counted} are counted")
     return 0

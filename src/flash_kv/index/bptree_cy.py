@@ -455,6 +455,18 @@ class BPTreeIndex(Index):
                 pthread_mutex_unlock(cython.address(self.mutex))
                 usleep(PAUSE_US)
 
+    def let_grow(self, may_grow: bool) -> None:
+        """Whether the file may take free space of the disk; if not, there is none for it (ENOSPC)."""
+        self._lock()
+        self.tree.store.file.may_grow = may_grow
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def let_go(self) -> None:
+        """Use the blocks again that only checkpoints had, of which durably none is left."""
+        self._lock()
+        self.tree.store.file.let_go()
+        pthread_mutex_unlock(cython.address(self.mutex))
+
     def claim_block(self, block: int) -> bool:
         """False when a checkpoint that names this block cannot be right."""
         number: uint32_t = block
@@ -462,11 +474,8 @@ class BPTreeIndex(Index):
 
     def load_table(self, number: int, content: bytes, pages_end: int) -> bool:
         """Take over a part of the page table of a checkpoint; False when it cannot be right. MemoryError."""
-        if self.tree.store.load_table(
-            number,
-            cython.cast(cython.pointer(Place), PyBytes_AS_STRING(content)),
-            pages_end,
-        ):
+        places = cython.cast(cython.pointer(Place), PyBytes_AS_STRING(content))
+        if self.tree.store.load_table(number, places, pages_end):
             if self.tree.store.error == ENOMEM:
                 raise MemoryError("no memory for the page table of an index")
             return False

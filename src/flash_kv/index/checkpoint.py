@@ -262,8 +262,8 @@ class IndexFile:
     def write(
         self, index: BPTreeIndex, checkpoint: Checkpoint, content: bytes, *, sync_log: Callable[[], None]
     ) -> None:
-        """Make a checkpoint of the frozen index; `content` is its list. OSError: the one before stands."""
-        is_durable = False
+        """Make a checkpoint of the frozen index; `content` is its list. OSError: the one before stands, if any."""
+        is_durable = has_begun = False
         try:
             index.flush()
             root, height, entries, pages_end = index.frozen
@@ -292,12 +292,15 @@ class IndexFile:
                 self._sum(),
             ) + struct.pack(f"<{len(self._directories)}I", *(block for block, _ in self._directories))
             slot = number % 2
+            has_begun = True
             self._put(slot, head.ljust(HEAD_BYTES, b"\0"))
             self._sync()
             self.checkpoint = replace(checkpoint, number=number)
             is_durable = True
         finally:
             index.end_checkpoint(is_durable)
+            if self.checkpoint is None and not has_begun:
+                index.let_go()
 
     def _sync(self) -> None:
         try:

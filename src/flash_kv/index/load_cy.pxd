@@ -30,6 +30,7 @@ cdef struct Merge:
     uint64_t replaced                     # keys that were in the index before
     const HintEntry* newest               # of the key that came last
     uint64_t newest_head
+    bint has_unlike_copies
     bint is_out_of_memory
     int error                             # errno, with bad_position
     uint64_t bad_position

@@ -8,7 +8,7 @@ The merge is a loser tree (Knuth, TAOCP 3, 5.4.1): one comparison for each level
 more than eight bytes. Memory beyond runs and index is a cursor for each run.
 
 Invariant: what is counted as live in a segment is exactly what the index points at there. Two runs may hold the same
-record (same key, same LSN) after an interrupted compaction: one of them is taken, and counted, once.
+record (same key, same LSN) after a compaction that was cancelled: one of them is taken, and counted, once.
 """
 
 import os
@@ -44,11 +44,16 @@ PREFETCH_BYTES = cython.declare(uint64_t, 512)
 
 
 class LoadResult(NamedTuple):
-    """`keys` in the index; `records` in the segments; `max_lsn` of all their records, void ones included."""
+    """`keys` in the index; `records` in the segments; `max_lsn` of all their records, void ones included.
+
+    `has_unlike_copies`: a record stands twice, with different bytes before its value, so that other bytes would be live
+    if the other one had been taken.
+    """
 
     keys: int
     records: int
     max_lsn: int
+    has_unlike_copies: bool
 
 
 class LoadError(Exception):
@@ -182,7 +187,11 @@ def _flush(merge: MergePointer, index: Index) -> cython.bint:
     return True
 
 
-def pass_entry(merge):
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _pass_entry(merge: MergePointer) -> cython.void:
     cursor: CursorPointer = merge.cursors + merge.losers[0]
     _stand(
         cursor,
@@ -194,7 +203,11 @@ def pass_entry(merge):
     _replay(merge, merge.losers[0])
 
 
-def next_key(merge):
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _next_key(merge: MergePointer) -> CursorPointer:
     cursor: CursorPointer
     while True:
         cursor = merge.cursors + merge.losers[0]
@@ -208,7 +221,17 @@ def next_key(merge):
             merge.newest = cursor.entry
             merge.newest_head = cursor.head
             return cursor
-        pass_entry(merge)
+        if cursor.entry.lsn == merge.newest.lsn and cursor.entry.pad != merge.newest.pad:
+            merge.has_unlike_copies = True
+        _pass_entry(merge)
+
+
+def next_key(merge):
+    return _next_key(merge)
+
+
+def pass_entry(merge):
+    _pass_entry(merge)
 
 
 @cython.cfunc
@@ -219,7 +242,7 @@ def _merge_all(merge: MergePointer, index: Index) -> cython.void:
     entry: EntryPointer
     key: cython.pointer(Key)
     while True:
-        cursor = next_key(merge)
+        cursor = _next_key(merge)
         if cursor == cython.NULL:
             break
         entry = cursor.entry
@@ -233,7 +256,7 @@ def _merge_all(merge: MergePointer, index: Index) -> cython.void:
             cursor.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
             if merge.waiting == LOAD_GROUP and not _flush(merge, index):
                 return
-        pass_entry(merge)
+        _pass_entry(merge)
     _flush(merge, index)
 
 
@@ -343,7 +366,7 @@ def load_index(index: Index, table: SegmentTable, runs: list) -> LoadResult:
         records += run.header.value_records + run.header.tombstones
         highest = max(highest, run.header.seen_lsn)
     if not runs:
-        return LoadResult(0, 0, 0)
+        return LoadResult(0, 0, 0, False)
     try:
         begin_merge(cython.address(merge), table, runs)
         # No fewer keys than the longest run has, if it holds no tombstones; splits on the way would cost the most.
@@ -356,4 +379,4 @@ def load_index(index: Index, table: SegmentTable, runs: list) -> LoadResult:
         _fill_refs(table, cython.address(merge), runs)
     finally:
         end_merge(cython.address(merge), runs)
-    return LoadResult(merge.loaded, records, highest)
+    return LoadResult(merge.loaded, records, highest, merge.has_unlike_copies)

@@ -8,6 +8,7 @@ class LoadResult(NamedTuple):
     keys: int
     records: int
     max_lsn: int
+    has_unlike_copies: bool
 
 class LoadError(Exception):
     segment_id: int

@@ -18,6 +18,8 @@ cdef class PageFile:
     cdef uint32_t base                    # blocks below it are in `fd`
     cdef object system                    # whose calls are made instead of the system's own, for tests; or None
     cdef int error                        # errno of what failed last
+    cdef bint is_held                     # some blocks may be a checkpoint's
+    cdef bint may_grow                    # free space of the disk is not set aside for others
     cdef uint32_t seed
     cdef Arena marks                      # a Mark for each block
     cdef uint32_t end                     # blocks below it have room in the file
@@ -48,6 +50,8 @@ cdef class PageFile:
     cdef bint read(self, uint32_t block, uint8_t* data, uint32_t sum) noexcept nogil
     cdef void ask_for(self, uint32_t block) noexcept nogil
     cdef void empty(self) noexcept nogil
+    # No checkpoint is left: what only that had is free.
+    cdef void let_go(self) noexcept nogil
 
     cdef int _grow(self, uint64_t count) noexcept nogil
     cdef int _allocate(self, int fd, uint64_t offset, uint64_t size) noexcept nogil

@@ -31,7 +31,7 @@ from cython.cimports.flash_kv.index.page_file_cy import (
     META_BLOCKS,
 )
 from cython.cimports.flash_kv.log.checksum_cy import crc32c_extend
-from cython.cimports.libc.errno import EBADMSG, EFBIG, EINTR, EIO, ENOMEM, errno
+from cython.cimports.libc.errno import EBADMSG, EFBIG, EINTR, EIO, ENOMEM, ENOSPC, errno
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memchr, memcpy, memset
 from cython.cimports.posix.fcntl import POSIX_FADV_WILLNEED, posix_fadvise, posix_fallocate
@@ -55,6 +55,7 @@ class PageFile:
         self.scratch_fd = -1
         self.end = META_BLOCKS
         self.hand = META_BLOCKS
+        self.may_grow = True
         self.marks = Arena()
 
     def __dealloc__(self):
@@ -85,6 +86,7 @@ class PageFile:
         self.free_count = start - META_BLOCKS
         if scratch_fd >= 0:
             # What is on disk stays as it is.
+            self.is_held = True
             memset(self.marks.data, BLOCK_USED | BLOCK_HELD, start)
             self.free_count = 0
         return 0
@@ -99,6 +101,9 @@ class PageFile:
         start: uint64_t = self.end
         is_scratch: cython.bint = self.end >= self.base
         step = max(step, count)
+        if not self.may_grow:
+            self.error = ENOSPC
+            return -1
         if self.end + step > BLOCKS_MAX:
             self.error = EFBIG
             return -1
@@ -175,6 +180,7 @@ class PageFile:
         if self.marks.data[block] != 0:
             return -1
         self.marks.data[block] = BLOCK_USED | BLOCK_HELD
+        self.is_held = True
         self.free_count -= 1
         return 0
 
@@ -182,6 +188,7 @@ class PageFile:
         marks: Marks = self.marks.data
         block: uint32_t
         mark: uint8_t
+        self.is_held = True
         for block in range(self.end):
             mark = marks[block]
             marks[block] = (
@@ -300,6 +307,19 @@ class PageFile:
         if is_held or self.fd < 0:
             return
         self._cut(0)
+
+    def let_go(self):
+        marks: Marks = self.marks.data
+        block: uint32_t
+        for block in range(META_BLOCKS, self.end):
+            if marks[block] & (BLOCK_LEAVING | BLOCK_GONE):
+                marks[block] = 0
+                self.free_count += 1
+            else:
+                marks[block] &= BLOCK_USED
+        self.is_held = False
+        self.hand = META_BLOCKS
+        self._cut_tail()
 
     def _cut_tail(self):
         """Give the free end of the file back to the disk, if it is worth the call."""

@@ -1,16 +1,17 @@
 """Writing the frozen pages of a checkpoint, beside callers of the index.
 
-`gather` copies some of them and says where they will stand, `write_gathered` writes the copies, `end_gathered` notes
-what came of it. Only the first and the last need the index's lock, so nobody waits for the disk; copies that stand one
-after the other are written by one call.
+`gather` copies some of them and says where they will stand, `write_gathered` gives the copies checksums and writes
+them, `end_gathered` notes what came of it. Only the first and the last need the index's lock, so nobody waits for the
+disk or for checksums; copies that stand one after the other are written by one call.
 
 Invariant: until `end_gathered` a page that was gathered keeps its frame, so nobody reads it from where it is about to
-be.
+be, nor asks for its checksum there.
 """
 
 import cython
-from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES
-from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, Frame
+from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES, Page
+from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, Frame, Place
+from cython.cimports.libc.errno import ENOSPC
 from cython.cimports.libc.stdint import uint8_t, uint32_t
 from cython.cimports.libc.string import memcpy
 
@@ -19,6 +20,9 @@ def gather(store):
     count: cython.int = 0
     block: uint32_t
     data: cython.pointer(uint8_t)
+    if store.has_given_up:
+        store.error = ENOSPC
+        return -1
     while store.flush_hand <= store.frames_used and count < FLUSH_PAGES:
         if store.frames[store.flush_hand].is_frozen:
             block = store.file.take(True)
@@ -27,7 +31,7 @@ def gather(store):
                 return count or -1
             data = store.flush_buffer + count * PAGE_BYTES
             memcpy(data, store.pages + (store.flush_hand - 1), PAGE_BYTES)
-            store._moved(store.flush_hand, block, store.file.seal(block, data))
+            store._moved(store.flush_hand, block, 0)
             store.frames[store.flush_hand].is_writing = True
             store.flush_frames[count] = store.flush_hand
             store.flush_blocks[count] = block
@@ -41,6 +45,8 @@ def write_gathered(store, count):
     start: cython.int = 0
     end: cython.int
     failure: cython.int = 0
+    for end in range(count):
+        store.file.seal(store.flush_blocks[end], store.flush_buffer + end * PAGE_BYTES)
     while start < count and failure == 0:
         end = start + 1
         while end < count and store.flush_blocks[end] == store.flush_blocks[end - 1] + 1:
@@ -55,9 +61,14 @@ def write_gathered(store, count):
 def end_gathered(store, count, failure):
     i: cython.int
     frame: cython.pointer(Frame)
+    copy: cython.pointer(Page)
     for i in range(count):
         frame = store.frames + store.flush_frames[i]
         frame.is_writing = False
+        copy = cython.cast(cython.pointer(Page), store.flush_buffer + i * PAGE_BYTES)
+        cython.cast(cython.pointer(Place), store.saved.data)[copy.number].sum = copy.checksum
+        if frame.block == store.flush_blocks[i]:
+            cython.cast(cython.pointer(Place), store.places.data)[copy.number].sum = copy.checksum
         # Without a page the frame has no block either; one that was written meanwhile has another.
         if failure != 0 and frame.block == store.flush_blocks[i] and not frame.is_dirty:
             frame.is_dirty = True

@@ -34,6 +34,7 @@ cdef class PageStore:
     cdef uint32_t frames_used
     cdef uint32_t frames_retired          # of those, the ones that are not used any more
     cdef uint32_t dirty_count
+    cdef uint32_t unplaced_count          # of those, the ones that have no block yet
     cdef uint64_t changed                 # pages that became dirty since the last checkpoint began
     cdef uint64_t changed_before          # as of when it began
     cdef uint32_t free_frame
@@ -49,6 +50,7 @@ cdef class PageStore:
     cdef uint32_t pages_end               # above the highest page there is
     cdef uint32_t free_page
     cdef uint32_t free_count
+    cdef bint has_given_up                # no room for the checkpoint that is being written
     cdef bint is_damaged                  # a block did not hold what was written there
 
     cdef int set_up(self, uint64_t pool_bytes) except -1
@@ -78,6 +80,7 @@ cdef class PageStore:
     cdef int load_table(self, uint32_t number, const Place* found, uint32_t pages_end) noexcept nogil
     cdef int end_load(self, uint32_t pages_end) noexcept nogil
 
+    cdef void _thaw_frames(self) noexcept nogil
     cdef uint32_t _frame_of(self, const Page* page) noexcept nogil
     cdef uint32_t _take_frame(self) noexcept nogil
     cdef uint32_t _take_victim(self) noexcept nogil

@@ -28,7 +28,7 @@ from cython.cimports.flash_kv.index.page_file_cy import PageFile
 from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, TABLE_PAGES, TABLES_MAX, Frame, Place
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import map_pages, unmap_pages
-from cython.cimports.libc.errno import EBADMSG, EFBIG, ENOMEM
+from cython.cimports.libc.errno import EBADMSG, EDQUOT, EFBIG, ENOMEM, ENOSPC
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memset
 from cython.cimports.posix.mman import madvise
@@ -108,6 +108,7 @@ class PageStore:
         self.frames_used = 0
         self.frames_retired = 0
         self.dirty_count = 0
+        self.unplaced_count = 0
         self.changed = 0
         self.free_frame = 0
         self.hand = 0
@@ -130,13 +131,13 @@ class PageStore:
             or self.saved.reserve(end * SIZE - min(end * SIZE, self.saved.used)) != 0
         ):
             return -1
-        # Each dirty page may have to be written before anything is free again, and each that is about to be.
-        wanted = (
-            self.dirty_count
-            + 2 * min(count, cython.cast(uint64_t, self.pages_end))
-            + min(count >> 2, NEW_PAGES)
-            + HEIGHT
-        )
+        wanted = min(count >> 2, NEW_PAGES) + HEIGHT
+        if self.file.is_held:
+            # Each dirty page may have to be written before anything is free again, and each that is about to be.
+            wanted += self.dirty_count + 2 * min(count, cython.cast(uint64_t, self.pages_end))
+        else:
+            # What is written frees the block that it had.
+            wanted += self.unplaced_count + 1
         if self.file.ensure(wanted) == 0:
             return 0
         # Without a block for them all they can stay in memory.
@@ -157,7 +158,19 @@ class PageStore:
 
     def thaw(self, page):
         frame: uint32_t = self._frame_of(page)
-        return not self.frames[frame].is_frozen or self._write(frame)
+        if not self.frames[frame].is_frozen or self._write(frame):
+            return True
+        if self.error != ENOSPC and self.error != EDQUOT:
+            return False
+        # Without room it is the checkpoint that has to wait, and not who wants to delete.
+        self.has_given_up = True
+        self._thaw_frames()
+        return True
+
+    def _thaw_frames(self):
+        number: uint32_t
+        for number in range(1, self.frames_used + 1):
+            self.frames[number].is_frozen = False
 
     def pin(self, page):
         self.frames[self._frame_of(page)].pins += 1
@@ -187,6 +200,7 @@ class PageStore:
     def _moved(self, number, block, sum):
         """The page of this frame stands in another block now, with this checksum."""
         frame: cython.pointer(Frame) = self.frames + number
+        self.unplaced_count -= frame.block == 0
         if frame.is_frozen:
             if frame.block != 0:
                 self.file.drop(frame.block)
@@ -342,6 +356,7 @@ class PageStore:
         self.frames[frame].is_frozen = False
         self.frames[frame].is_referenced = True
         self.dirty_count += 1
+        self.unplaced_count += 1
         self.changed += 1
         page_init(self.pages + (frame - 1), number, level)
         return self.pages + (frame - 1)
@@ -351,6 +366,8 @@ class PageStore:
         frame: uint32_t = self._frame_of(page)
         if self.frames[frame].block != 0:
             self.file.release(self.frames[frame].block)
+        else:
+            self.unplaced_count -= 1
         if number < self.settled:
             self._save(number, 0, 0)
         cython.cast(Places, self.places.data)[number].block = FREE | self.free_page
@@ -378,12 +395,11 @@ class PageStore:
         self.changed = 0
         self.settled = 0
         self.flush_hand = 1
+        self.has_given_up = False
 
     def thaw_all(self):
         """The checkpoint will not be: nothing has to be written for it, and all of the table for the next one."""
-        number: uint32_t
-        for number in range(1, self.frames_used + 1):
-            self.frames[number].is_frozen = False
+        self._thaw_frames()
         self.changed += self.changed_before
         memset(self.stale_tables, 1, self.pages_end // TABLE_PAGES + 1)
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from flash_kv.torture.specimen import Files, Specimen
+from flash_kv.log.names import INDEX
+from flash_kv.torture.specimen import Files, Specimen, SpecimenKind
 
 BLOCK_BYTES = (512, 4096)
 EXTENSION_BYTES = (1, 8, 64, 4096)
 # Combinations of files of both generations that are tried beside those of one or two.
 MIXTURES = 150
-# In files of several blocks not every length and no bits are tried: smaller files of the same kinds have them all.
-LENGTH_STEP = 512
+# Of some specimens not every bit and length is tried, since others have them all. 0: no bits.
+BIT_STEPS: dict[SpecimenKind, int] = {"blocks": 0, "replay": 61}
+LENGTH_STEPS: dict[SpecimenKind, int] = {"blocks": 512, "replay": 512}
 
 Changes: TypeAlias = "dict[str, bytes | None]"
 """Files with another content; None: removed."""
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One way to damage a specimen."""
 
     text: str
@@ -44,17 +44,19 @@ class Case:
 
 def cases(specimen: Specimen) -> Iterator[Case]:
     """Every case, in the same order each time."""
+    damaged = INDEX if specimen.has_index else None
     for name, content in specimen.files.items():
-        if specimen.kind == "blocks":
-            yield from _cuts(name, content, LENGTH_STEP)
-        else:
-            yield from _flips(name, content)
-            yield from _cuts(name, content, 1)
+        if damaged not in (None, name):
+            continue
+        bit_step = BIT_STEPS.get(specimen.kind, 1)
+        if bit_step:
+            yield from _flips(name, content, bit_step)
+        yield from _cuts(name, content, LENGTH_STEPS.get(specimen.kind, 1))
         yield from _extensions(name, content)
         for size in BLOCK_BYTES:
             yield from _blocks(name, content, specimen.older.get(name), size)
-    yield from _exchanges(specimen.files)
-    yield from _missing(specimen.files)
+    yield from _exchanges(specimen.files, damaged)
+    yield from _missing(specimen.files, damaged)
     yield from _mixtures(specimen)
 
 
@@ -68,8 +70,9 @@ def _flip(name: str, content: bytes, offset: int, bit: int) -> Changes:
     return {name: bytes(changed)}
 
 
-def _flips(name: str, content: bytes) -> Iterator[Case]:
-    for offset, bit in itertools.product(range(len(content)), range(8)):
+def _flips(name: str, content: bytes, step: int) -> Iterator[Case]:
+    for number in range(0, 8 * len(content), step):
+        offset, bit = divmod(number, 8)
         make = partial(_flip, name, content, offset, bit)
         yield Case(f"bit {bit} of byte {offset} of {name} flipped", make, is_flip=True)
 
@@ -106,29 +109,39 @@ def _blocks(name: str, content: bytes, older: bytes | None, size: int) -> Iterat
         if older is not None and older[offset : offset + size] != block:
             others["as they were once"] = put(offset, older[offset : offset + size])
         for later in starts:
-            end = content[later : later + size]
-            if later > offset and len(end) == len(block):
-                swapped = put(offset, end)[name] or b""
-                others[f"swapped with those at {later}"] = {
-                    name: swapped[:later] + block + swapped[later + size :]
-                }
+            if later > offset and len(content[later : later + size]) == len(block):
+                swap = partial(_swap, name, content, offset, later, size)
+                yield Case(f"{what} swapped with those at {later}", swap)
         for how, changes in others.items():
             yield Case(f"{what} {how}", partial(_as_given, changes))
 
 
-def _exchanges(files: Files) -> Iterator[Case]:
+def _swap(name: str, content: bytes, offset: int, later: int, size: int) -> Changes:
+    changed = bytearray(content)
+    changed[offset : offset + size] = content[later : later + size]
+    changed[later : later + size] = content[offset : offset + size]
+    return {name: bytes(changed)}
+
+
+def _exchanges(files: Files, damaged: str | None) -> Iterator[Case]:
     """Two files under each other's name, or one under both."""
     for one, other in itertools.permutations(files, 2):
-        yield Case(f"{one} in the place of {other}", partial(_as_given, {other: files[one]}))
-    for one, other in itertools.combinations(files, 2):
+        if damaged in (None, one, other):
+            yield Case(f"{one} in the place of {other}", partial(_as_given, {other: files[one]}))
+    for one, other in _pairs(files, damaged):
         exchanged: Changes = {one: files[other], other: files[one]}
         yield Case(f"{one} and {other} exchanged", partial(_as_given, exchanged))
 
 
-def _missing(files: Files) -> Iterator[Case]:
+def _pairs(files: Files, damaged: str | None) -> list[tuple[str, str]]:
+    return [pair for pair in itertools.combinations(files, 2) if damaged is None or damaged in pair]
+
+
+def _missing(files: Files, damaged: str | None) -> Iterator[Case]:
     for name in files:
-        yield Case(f"{name} missing", partial(_as_given, {name: None}))
-    for one, other in itertools.combinations(files, 2):
+        if damaged in (None, name):
+            yield Case(f"{name} missing", partial(_as_given, {name: None}))
+    for one, other in _pairs(files, damaged):
         yield Case(f"{one} and {other} missing", partial(_as_given, {one: None, other: None}))
 
 

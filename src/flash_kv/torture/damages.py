@@ -1,26 +1,45 @@
 """Damage: small stores with one thing wrong, each opened, read, verified and repaired by a child, and judged.
 
-A run takes one kind of specimen and each hundredth of its cases; the runs with the seeds 0 to RUNS_IN_ALL - 1 are the
-whole sweep: every bit, every length, every block, every file, and files of two generations.
+A run takes one kind of specimen and each hundredth of its cases, or fewer where there are so many; the runs
+with the seeds 0 to `len(sweep(index))` - 1 are the whole sweep: every bit, every length, every block, every file, and
+files of two generations.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from flash_kv.options import IndexKind
 from flash_kv.torture.apart import each_apart
 from flash_kv.torture.damage import Case, cases
 from flash_kv.torture.examination import Examiner
 from flash_kv.torture.journal import Kind, Violation
 from flash_kv.torture.runs import Run
-from flash_kv.torture.specimen import KINDS, make_specimen
+from flash_kv.torture.specimen import KINDS, WITH_INDEX, SpecimenKind, make_specimen
 from flash_kv.torture.tally import Tally
 
-STRIDE = 100
-RUNS_IN_ALL = STRIDE * len(KINDS)
+# Runs that all cases of a kind are dealt out to.
+STRIDES: dict[SpecimenKind, int] = {
+    "closed": 100,
+    "killed": 100,
+    "always": 100,
+    "blocks": 100,
+    "pages": 500,
+    "replay": 100,
+}
+
 
 Numbered: TypeAlias = "tuple[int, Case]"
+
+
+def sweep(index: IndexKind | None) -> list[tuple[SpecimenKind, int]]:
+    """What each run does: the kind, and the first of its cases. With an index given, only the kinds that it wrote."""
+    kinds = [kind for kind in KINDS if index is None or (kind in WITH_INDEX) == (index == "bptree")]
+    return [
+        (kind, first) for first in range(max(STRIDES.values())) for kind in kinds if first < STRIDES[kind]
+    ]
 
 
 class DamageRun(Run):
@@ -34,9 +53,10 @@ class DamageRun(Run):
         return self.tally
 
     def _sweep(self, scratch: Path) -> None:
-        specimen = make_specimen(KINDS[self._seed % len(KINDS)], scratch / "specimen")
-        numbered = list(enumerate(cases(specimen)))
-        chosen = numbered[self._seed // len(KINDS) % STRIDE :: STRIDE]
+        runs = sweep(self._settings.index)
+        kind, first = runs[self._seed % len(runs)]
+        specimen = make_specimen(kind, scratch / "specimen")
+        chosen = list(itertools.islice(enumerate(cases(specimen)), first, None, STRIDES[kind]))
         examiner = Examiner(specimen, self._settings, scratch)
 
         def examine(piece: Numbered) -> list[tuple[str, str]]:
@@ -47,7 +67,7 @@ class DamageRun(Run):
             self.tally.damages += 1
             self.tally.flips += case.is_flip
             told: list[tuple[Kind, str]] = [("other", end)]
-            for kind, text in told if end else cast("list[tuple[Kind, str]]", found):
-                self._record(case.text, Violation(kind, text))
+            for broken, text in told if end else cast("list[tuple[Kind, str]]", found):
+                self._record(case.text, Violation(broken, text))
             if self._is_over():
                 break

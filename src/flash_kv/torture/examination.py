@@ -4,6 +4,9 @@ It may refuse, naming file and offset, or give the right answer; never another o
 `verify` has to notice what is refused, and `repair` to salvage every key whose newest record is whole. A store that was
 not closed may end earlier than it did, since damage to the end of its log looks like a torn tail, but not before what
 a later record proves to have been durable.
+
+The file of the index on disk has nothing that the log has not. So whatever is damaged in it costs no key for longer
+than until the store is opened for writing once more, and neither `verify` nor `repair` look at it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flash_kv.engine.db import DB
@@ -21,7 +24,7 @@ from flash_kv.engine.reports import RepairReport
 from flash_kv.engine.verify import verify
 from flash_kv.errors import CorruptionError, FlashKVError, FormatVersionError
 from flash_kv.io.disk_image import write_image
-from flash_kv.log.names import LOCK, MANIFEST, RESERVE
+from flash_kv.log.names import INDEX, LOCK, MANIFEST, RESERVE
 from flash_kv.options import Options
 from flash_kv.torture.damage import Case
 from flash_kv.torture.journal import State, Violation, short
@@ -33,6 +36,8 @@ from flash_kv.torture.stepped import UNSYNCED
 SECONDS_MAX = 1.0
 # One of so many stores that open is opened for writing too, closed, and opened once more.
 REOPEN_EVERY = 4
+# One of so many stores with a damaged index is opened with any index, and verified and repaired, which see nothing.
+OTHERWISE_EVERY = 16
 ORIGIN_OFFSET = 12
 
 
@@ -44,6 +49,8 @@ class Answer:
     """Of the keys that can be read."""
     unreadable: dict[bytes, Exception]
     torn_bytes: int
+    written: dict[bytes, bytes | None]
+    """What has been written after all that was read; None: deleted."""
 
 
 class Examiner:
@@ -64,8 +71,9 @@ class Examiner:
         write_image(dict(self._files), self._path)
         try:
             has_trouble = self._timed("reading", self._examine_reading)
-            self._timed("verify", lambda: self._examine_verify(has_trouble))
-            self._timed("repair", self._examine_repair)
+            if not self._is_index_alone() or self._rng.randrange(OTHERWISE_EVERY) == 0:
+                self._timed("verify", lambda: self._examine_verify(has_trouble))
+                self._timed("repair", self._examine_repair)
         finally:
             shutil.rmtree(self._path)
             shutil.rmtree(self._repaired, ignore_errors=True)
@@ -82,20 +90,35 @@ class Examiner:
     def _broken(self, text: str) -> None:
         self._wrong.append(Violation("other", text))
 
+    def _is_index_alone(self) -> bool:
+        """Whether nothing else is damaged than the file of the index."""
+        names = {*self._files, *self._specimen.files}
+        return all(name == INDEX or self._files.get(name) == self._specimen.files.get(name) for name in names)
+
     # -- opening and reading
 
+    def _options(self, *, read_only: bool) -> Options:
+        options = self._settings.reading(self._rng, read_only=read_only)
+        if self._specimen.has_index and self._rng.randrange(OTHERWISE_EVERY):
+            options = replace(options, index="bptree")
+        return options
+
     def _examine_reading(self) -> bool:
-        """Whether anything was refused."""
-        options = self._settings.reading(self._rng, read_only=True)
-        answer = self._ask(self._path, options)
+        """Whether anything of the log was refused."""
+        answer = self._ask(self._path, self._options(read_only=True))
         if answer is None:
             return True
         self._judge(answer)
-        if not answer.unreadable and self._rng.randrange(REOPEN_EVERY) == 0:
+        is_index = self._is_of_index(answer)
+        if (is_index or not answer.unreadable) and self._rng.randrange(REOPEN_EVERY) == 0:
             self._examine_writing()
-        return bool(answer.unreadable)
+        return bool(answer.unreadable) and not is_index
 
-    def _ask(self, path: Path, options: Options) -> Answer | None:
+    def _is_of_index(self, answer: Answer) -> bool:
+        """Whether all that is refused is refused for the index."""
+        return bool(answer.unreadable) and all(map(_names_index, answer.unreadable.values()))
+
+    def _ask(self, path: Path, options: Options, *, is_written: bool = False) -> Answer | None:
         """None when the store does not open."""
         try:
             db = DB(path, options, UNSYNCED)
@@ -103,7 +126,7 @@ class Examiner:
             self._require_clear(error)
             return None
         with db:
-            answer = Answer({}, {}, db.stats().recovery.torn_tail_bytes)
+            answer = Answer({}, {}, db.stats().recovery.torn_tail_bytes, {})
             for key in self._specimen.keys:
                 try:
                     answer.values[key] = db.get(key)
@@ -111,7 +134,22 @@ class Examiner:
                     self._require_clear(error)
                     answer.unreadable[key] = error
             self._compare_scan(db, answer)
+            if is_written:
+                self._write(db, answer)
         return answer
+
+    def _write(self, db: DB, answer: Answer) -> None:
+        """Overwrite a key and delete another: done, or refused and nothing changed."""
+        for key, value in zip(self._rng.sample(self._specimen.keys, 2), (b"written", None), strict=True):
+            try:
+                if value is None:
+                    db.delete(key)
+                else:
+                    db.put(key, value)
+            except CorruptionError as error:
+                self._require_clear(error)
+            else:
+                answer.written[key] = value
 
     def _compare_scan(self, db: DB, answer: Answer) -> None:
         """A scan finds what the single reads have found, or is refused where one of them was."""
@@ -146,7 +184,10 @@ class Examiner:
         states = self._possible_states()
         for key in answer.unreadable:
             # Where a key that is not there would stand there may be a record of which the key cannot be read.
-            if key in self._specimen.state and self._is_whole(key):
+            if _names_index(answer.unreadable[key]):
+                if self._files.get(INDEX) == self._specimen.files.get(INDEX):
+                    self._broken(f"{short(key)} is said to be of a damaged index, which it is not")
+            elif key in self._specimen.state and self._is_whole(key):
                 self._broken(f"{short(key)}, whose record is whole, cannot be read: {answer.unreadable[key]}")
         for state in states:
             if all(state.get(key) == value for key, value in answer.values.items()):
@@ -204,14 +245,20 @@ class Examiner:
         return self._files.get(place.name, b"")[part] == self._specimen.files[place.name][part]
 
     def _examine_writing(self) -> None:
-        """What is settled is the same once more."""
-        options = self._settings.reading(self._rng, read_only=False)
-        first = self._ask(self._path, options)
+        """What is settled is the same once more, and an index that was damaged is whole again."""
+        options = self._options(read_only=False)
+        first = self._ask(self._path, options, is_written=True)
         if first is None:
             return
         self._judge(first)
         second = self._ask(self._path, options)
-        if second is None or second.values != first.values or second.torn_bytes:
+        wanted = {**first.values, **first.written}
+        if (
+            second is None
+            or second.unreadable
+            or second.torn_bytes
+            or any(second.values[key] != value for key, value in wanted.items())
+        ):
             self._broken("closed and opened again it is another")
         shutil.rmtree(self._path)
         write_image(dict(self._files), self._path)
@@ -229,7 +276,7 @@ class Examiner:
         if has_trouble:
             self._broken("verify finds nothing where reads are refused")
         changed = [name for name, content in self._specimen.files.items() if self._files.get(name) != content]
-        if self._case.is_flip and self._specimen.is_closed and changed[0] not in (LOCK, RESERVE):
+        if self._case.is_flip and self._specimen.is_closed and changed[0] not in (LOCK, RESERVE, INDEX):
             self._broken("verify finds nothing")
         return False
 
@@ -239,7 +286,7 @@ class Examiner:
         except FlashKVError as error:
             self._broken(f"repair is refused: {error}")
             return False
-        answer = self._ask(self._repaired, self._settings.reading(self._rng, read_only=True))
+        answer = self._ask(self._repaired, self._options(read_only=True))
         if answer is None or answer.unreadable:
             self._broken("what repair has made cannot be read")
         elif not self._is_prefix(answer):
@@ -272,3 +319,7 @@ class Examiner:
             return not self._case.is_mixture
         hint = hint_of(place.name)
         return hint in self._specimen.files and self._files.get(hint) == self._specimen.files[hint]
+
+
+def _names_index(error: Exception) -> bool:
+    return isinstance(error, CorruptionError) and Path(error.path).name == INDEX

@@ -7,6 +7,8 @@ and deleted keys, batches and a compaction, so that a file of one among those of
     killed   ended in the middle of writing, two segments unsealed, nothing synced since the last sealed one
     always   the same with durability "always": each record states that the one before it was durable
     blocks   as closed, with longer values, so that its files have several blocks of 4 KiB
+    pages    as closed, with the index on disk, of several pages: what is damaged is the file of that
+    replay   as killed, with the index on disk: the log goes on beyond its checkpoint
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from flash_kv.engine.db import DB
-from flash_kv.log.names import TEMPORARY_PREFIX
+from flash_kv.index.checkpoint import BLOCK_BYTES
+from flash_kv.log.names import INDEX, TEMPORARY_PREFIX
 from flash_kv.log.records import (
     HEADER_SIZE,
     KIND_BATCH,
@@ -34,11 +37,17 @@ from flash_kv.torture.journal import State
 from flash_kv.torture.stepped import UnsyncedSystem, open_stepped
 
 Files: TypeAlias = "dict[str, bytes]"
-SpecimenKind = Literal["closed", "killed", "always", "blocks"]
+SpecimenKind = Literal["closed", "killed", "always", "blocks", "pages", "replay"]
 KINDS: tuple[SpecimenKind, ...] = get_args(SpecimenKind)
-# Bytes of the reserve, of which every bit is flipped too, and of unused space left behind an unsealed segment.
+# Bytes of the reserve, of which every bit is flipped too, and of unused space left behind what is used of a file.
 RESERVE_BYTES = 64
 UNUSED_BYTES = 64
+
+_CLOSED: tuple[SpecimenKind, ...] = ("closed", "blocks", "pages")
+WITH_INDEX: tuple[SpecimenKind, ...] = ("pages", "replay")
+# Four such keys fill a page of the index on disk; longer ones are kept outside of its pages.
+PAGE_KEY_BYTES = 900
+LONG_KEY_BYTES = 1100
 
 _HEADER = struct.Struct("<IBBHIIQ")
 
@@ -72,7 +81,12 @@ class Specimen:
 
     @property
     def is_closed(self) -> bool:
-        return self.kind in ("closed", "blocks")
+        return self.kind in _CLOSED
+
+    @property
+    def has_index(self) -> bool:
+        """Whether the index is on disk. Then nothing is damaged in which that file has no part."""
+        return self.kind in WITH_INDEX
 
     @property
     def state(self) -> State:
@@ -114,13 +128,15 @@ class _Builder:
             segment_bytes_max=64 * 1024,
             reserve_bytes=RESERVE_BYTES,
             load_threads=1,
+            index="bptree" if kind in WITH_INDEX else "btree",
+            index_checkpoint_bytes=1 << 30,
             compaction="off",
             io="mmap",
             durability="always" if kind == "always" else "process",
         )
 
     def build(self) -> Specimen:
-        is_closed = self._kind in ("closed", "blocks")
+        is_closed = self._kind in _CLOSED
         db = self._open()
         older_sealed_commits = self._begin(db)
         if is_closed:
@@ -175,6 +191,10 @@ class _Builder:
         if self._kind == "blocks":
             for number in range(6):
                 self._write(db, {b"long %d" % number: 3000 + 700 * number})
+        if self._kind in WITH_INDEX:
+            self._write(db, {_wide(number, PAGE_KEY_BYTES): 5 for number in range(5)})
+            self._write(db, {_wide(5, LONG_KEY_BYTES): 6})
+            self._checkpoint(db)
         return sealed_commits
 
     def _go_on(self, db: DB) -> int:
@@ -182,8 +202,12 @@ class _Builder:
         self._write(db, {b"one": None})
         self._write(db, {b"key 4": 40})
         self._seal(db)
-        if self._kind in ("closed", "blocks"):
+        if self._kind in _CLOSED:
             db.compact()
+        if self._kind in WITH_INDEX:
+            self._write(db, {_wide(6, PAGE_KEY_BYTES): 7, _wide(4, PAGE_KEY_BYTES): 8})
+            self._write(db, {_wide(2, PAGE_KEY_BYTES): None})
+            self._checkpoint(db)
         self._write(db, {b"two": 25, b"key 1": 12})
         self._write(db, {b"a longer key than eight bytes, number 1": None})
         if self._kind == "blocks":
@@ -198,6 +222,10 @@ class _Builder:
         self._write(db, {b"six": 33})
         self._write(db, {b"five": 8})
         return sealed_commits
+
+    def _checkpoint(self, db: DB) -> None:
+        with db._compactor.lock:
+            db._index_keeper.checkpoint()
 
     def _seal(self, db: DB) -> None:
         db._segments.rotate()
@@ -219,13 +247,14 @@ class _Builder:
         self._states.append(state)
 
     def _copy(self) -> Files:
-        """The files as they are, without most of the unused space behind unsealed segments."""
+        """The files as they are, without most of the unused space behind unsealed segments and the index."""
         files: Files = {}
         for name in sorted(os.listdir(self._directory)):
             if not name.startswith(TEMPORARY_PREFIX):
                 content = (self._directory / name).read_bytes()
-                if name.endswith(".seg"):
-                    used = -(-len(content.rstrip(b"\0")) // 8) * 8
+                step = 8 if name.endswith(".seg") else BLOCK_BYTES if name == INDEX else 0
+                if step:
+                    used = -(-len(content.rstrip(b"\0")) // step) * step
                     content = content[: used + UNUSED_BYTES]
                 files[name] = content
         return files
@@ -268,6 +297,10 @@ def _places(name: str, content: bytes) -> Iterator[tuple[bytes, Place]]:
             key = content[offset + HEADER_SIZE : offset + HEADER_SIZE + key_size]
             yield key, Place(name, begin, extent, kind == KIND_VALUE, lsn)
         offset += size
+
+
+def _wide(number: int, size: int) -> bytes:
+    return b"%02d " % number * (size // 3)
 
 
 def hint_of(name: str) -> str:
