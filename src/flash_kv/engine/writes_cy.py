@@ -353,6 +353,8 @@ class Writes(Reads):
             ):
                 index_rooms += 1
                 if self._index_keeper.make_room(batch.keys[0].error):
+                    # The keys were moved about: by what failed, and by the leaving out of those that are absent.
+                    batch.index_keys(self.hash_key())
                     continue
             if outcome != NEEDS_ROOM:
                 if self.writer.is_spoiled and commit.size != 0:
