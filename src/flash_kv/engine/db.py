@@ -71,7 +71,12 @@ class DB(DictMethods):
     """
 
     def __init__(
-        self, path: StrPath, options: Options, system: System = REAL, codecs: Codecs | None = None
+        self,
+        path: StrPath,
+        options: Options,
+        system: System = REAL,
+        codecs: Codecs | None = None,
+        maintenance: type[Maintenance] = Maintenance,
     ) -> None:
         self._path = (path if isinstance(path, Path) else Path(os.fspath(path))).absolute()
         self._options = options
@@ -87,7 +92,7 @@ class DB(DictMethods):
         self._syncs = SyncKeeper(self, self._sync_lock)
         self._compactor = Compactor(self)
         self._index_keeper = IndexKeeper(self)
-        self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
+        self._maintenance = maintenance(self, self._durability, options.compaction_interval_s)
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
         # the store in the middle of its closing.
@@ -112,6 +117,8 @@ class DB(DictMethods):
             self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
             self._set_state(CLOSED, False)
+            if self._segments.unsealed or self._segments.hintless:
+                self._maintenance.wake()
         except BaseException:
             self._set_state(CLOSED, True)
             self._let_go()
@@ -136,8 +143,10 @@ class DB(DictMethods):
             recovery.settle(self._segments, found)
         keys = self._load(found)
         self._segments.release_hints()
-        self._resume_lsn(found.last_lsn + 1)
-        self._syncs.begin_at(found.last_lsn)
+        self._resume_lsn(found.last_lsn + 1, found.durable_lsn)
+        self._syncs.begin_at(found.durable_lsn)
+        # With ("bytes", n) the first commit syncs what a killed process has not, once that may be n bytes.
+        self._bytes_since_sync = sum(segment.allocated for segment in self._segments.unsealed.values())
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
         naming.settle(self, self._codecs_wanted, keys)
         return found
@@ -170,8 +179,9 @@ class DB(DictMethods):
     def _load(self, found: recovery.Recovery) -> int:
         """Register what was found and build the index from it; how many keys there are."""
         segments = self._segments
-        for one in found.kept:
-            segments.register(one.segment, one.end)
+        for one in (*found.kept, *found.dropped):
+            if one.segment.segment_id in segments.open:
+                segments.register(one.segment, one.end)
         index, keys = self._index_keeper.build(found)
         self._install_index(index, keys)
         return keys
