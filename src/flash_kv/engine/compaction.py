@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from flash_kv.engine import move_cy
 from flash_kv.engine.part import Part
 from flash_kv.engine.reports import CompactionProgress, CompactionReport
+from flash_kv.engine.segment_set import POPULATE_BYTES
 from flash_kv.errors import CorruptionError, StoreFullError, storage_error
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 from flash_kv.log.segment import Segment
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 LSN_MAX = 2**63
 STEP_BYTES = 1024**2
 # Complete output is handed to the disk in pieces of this size while more is copied.
-WRITE_BACK_BYTES = 8 * 1024**2
+WRITE_BACK_BYTES = POPULATE_BYTES
 # What a job writes besides the records it moves: header, last page, and the manifest once more.
 OVERHEAD_BYTES = 16 * 1024
 MANIFEST_ENTRY_BYTES = 256
@@ -395,16 +396,31 @@ class Run:
 
     def _grow_output(self, mover: move_cy.Mover, outputs: list[Segment], wanted: int) -> None:
         if outputs and mover.output_tail + wanted <= outputs[-1].capacity:
-            before = outputs[-1].allocated
-            outputs[-1].grow(mover.output_tail + wanted)
-            outputs[-1].populate(before, outputs[-1].allocated)
-            mover.extend_output(outputs[-1].allocated)
+            end = mover.output_tail + wanted
+            if end > outputs[-1].allocated:
+                outputs[-1].grow(end)
+            mover.extend_output(self._bring_in(outputs[-1], end))
             return
         segment = self._segments.create("compaction", SEGMENT_HEADER_SIZE + wanted)
         outputs.append(segment)
         mover.set_output(
-            segment.segment_id, segment.mapping, segment.fd, SEGMENT_HEADER_SIZE, segment.allocated
+            segment.segment_id,
+            segment.mapping,
+            segment.fd,
+            SEGMENT_HEADER_SIZE,
+            self._bring_in(segment, SEGMENT_HEADER_SIZE + wanted),
         )
+
+    def _bring_in(self, output: Segment, wanted: int) -> int:
+        """Have the pages up to `wanted`, and a little further, in memory; how far.
+
+        The kernel fills them with zeros while the space lock is held: so a piece at a time, and one that is still in
+        the processor's cache when it is written over.
+        """
+        end = min(-(-wanted // POPULATE_BYTES) * POPULATE_BYTES, output.allocated)
+        output.populate(output.populated, end)
+        output.populated = end
+        return end
 
     def _report_progress(self, mover: move_cy.Mover) -> None:
         if self._db._compactor.is_stopping:
