@@ -14,6 +14,7 @@ import pytest
 
 from flash_kv import DB, Options
 from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.maintenance import Maintenance
 from flash_kv.engine.store_cy import CLOSED
 from flash_kv.engine.sync_gate_cy import SyncGate
 from flash_kv.io.crash import CrashSystem
@@ -107,6 +108,42 @@ def test_a_close_seals_what_the_background_has_not(tmp_path: Path, index: str, i
     assert sealed_segments(path) == [True, True]
     with DB(path, options_of(index=index, io=io), UNSYNCED) as db:
         assert db.stats().recovery.was_clean
+        assert dict(db.items()) == content
+
+
+def test_an_open_needs_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "db"
+    content = killed(path)
+
+    def refuse(self: Maintenance) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Maintenance, "_start", refuse)
+    db = DB(path, options_of(), UNSYNCED)
+    assert dict(db.items()) == content
+    db.close()
+    assert sealed_segments(path) == [True, True]
+
+
+def test_an_open_that_is_interrupted_at_its_end_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "db"
+    content = killed(path)
+    wake = Maintenance.wake
+    started: list[Maintenance] = []
+
+    def wake_and_interrupt(self: Maintenance) -> None:
+        wake(self)
+        started.append(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Maintenance, "wake", wake_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            DB(path, options_of(), UNSYNCED)
+    assert started[0]._has_ended
+    with DB(path, options_of(), UNSYNCED) as db:
         assert dict(db.items()) == content
 
 

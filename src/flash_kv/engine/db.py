@@ -117,12 +117,21 @@ class DB(DictMethods):
             self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
             self._set_state(CLOSED, False)
-            if self._segments.unsealed or self._segments.hintless:
-                self._maintenance.wake()
+            self._begin_to_seal()
         except BaseException:
             self._set_state(CLOSED, True)
+            self._maintenance.stop()
             self._let_go()
             raise
+
+    def _begin_to_seal(self) -> None:
+        """Have the background seal what a killed process has left, if it has left something."""
+        if self._segments.unsealed or self._segments.hintless:
+            try:
+                self._maintenance.wake()
+            except RuntimeError:
+                # The process can have no more threads; the next write that needs room tries again, and a close seals.
+                return
 
     def _recover(self) -> recovery.Recovery:
         """Find what there is, settle it, load the index."""
