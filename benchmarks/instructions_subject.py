@@ -74,6 +74,8 @@ def phases(directory: Path, kind: str) -> Iterator[Phase]:
     yield "batch, a record", KEYS, batch
     yield "scan, an item", 3 * KEYS, lambda: deque(db.items(), maxlen=0).clear()
     yield "delete", KEYS, _each(db.delete, others)
+    # What is left are the other two thirds.
+    yield "compact, a record", 2 * KEYS, db.compact
     db.close()
 
     def reopen() -> None:

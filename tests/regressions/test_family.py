@@ -79,7 +79,7 @@ def test_it_would_be_noticed_if_tombstones_were_dropped_too_early(
 
 
 def _candidates(db: DB) -> list:  # type: ignore[type-arg]
-    from flash_kv.engine.compaction import candidates
+    from flash_kv.engine.candidates import candidates
 
     return candidates(db)
 

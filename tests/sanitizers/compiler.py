@@ -62,6 +62,7 @@ READERS = (
     "LeafReader__find_once",
     "BTreeIndex__find_leaf",
     "BTreeIndex__find_leaves",
+    "BTreeIndex__aim_inner",
     "LeafReader__find_group",
     "LeafReader__aim",
     "leaf_reader_cy_is_unchanged",

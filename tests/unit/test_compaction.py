@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 import flash_kv
-from flash_kv import DB, ClosedError, CompactionProgress, CompactionReport, ReadOnlyError
+from flash_kv import DB, ClosedError, CompactionProgress, CompactionReport, Options, ReadOnlyError
+from flash_kv.engine.segment_set import POPULATE_BYTES
+from flash_kv.errors import StrPath
+from flash_kv.io.system import System
+from flash_kv.log.names import segment_name
 from support.stores import crash_image, disk_bytes, index_file_bytes
 
 OpenDB = Callable[..., DB]
@@ -350,3 +354,75 @@ def test_compacted_store_is_whole_after_a_kill(open_db: OpenDB, tmp_path: Path) 
     assert dict(reopened.items()) == {**dict(list(content.items())[1::2]), b"later": b"1"}
     reopened.close()
     assert flash_kv.verify(reopened.path).is_ok
+
+
+class NotingSystem(System):
+    """The real one, which notes the names of the files that are synced."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+        self._names: dict[int, str] = {}
+
+    def open(self, path: StrPath, flags: int, mode: int = 0o600) -> int:
+        fd = super().open(path, flags, mode)
+        self._names[fd] = Path(path).name
+        return fd
+
+    def sync_file(self, fd: int) -> None:
+        self.synced.append(self._names[fd])
+        super().sync_file(fd)
+
+
+def test_an_output_is_synced_once_when_it_is_whole(tmp_path: Path, index: str, io: str) -> None:
+    system = NotingSystem()
+    with DB(tmp_path / "db", Options.from_kwargs(index=index, io=io, **SMALL), system) as db:
+        db.delete_many(list(fill(db))[::2])
+        db.compact()
+        outputs = [segment for segment in db._segments.sealed() if segment.origin == "compaction"]
+        assert len(outputs) > 1
+        assert {system.synced.count(segment_name(segment.segment_id)) for segment in outputs} == {1}
+
+
+def test_records_of_all_sizes_fit_the_pieces_that_an_output_grows_by(
+    open_db: OpenDB, rng: random.Random
+) -> None:
+    # Some end at a piece's last byte, some are longer than one.
+    db = open_db(segment_bytes_max=8 * POPULATE_BYTES, reserve_bytes=0, compaction="off")
+    sizes_of_values = [POPULATE_BYTES * 2 + 5, POPULATE_BYTES - 64 - 32, 10, POPULATE_BYTES, 300_000, 0] * 2
+    content = {
+        b"%08d" % number: rng.randbytes(16) * (size // 16) for number, size in enumerate(sizes_of_values)
+    }
+    db.update(content)
+    db.put("gone", b"v" * 1000)
+    db.delete("gone")
+    report = db.compact()
+    assert report.records_moved >= len(content)
+    assert dict(db.items()) == content
+    assert db.verify().is_ok
+
+
+def test_what_was_replaced_is_let_go_of_also_when_closing_it_fails_once(
+    open_db: OpenDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = open_db(**SMALL)
+    content = fill(db)
+    db.delete_many(list(content)[::2])
+    db._segments.rotate()
+    db._segments.seal_rotated()
+    segment = db._segments.sealed()[0]
+    close, failures = segment.close, [OSError(5, "once")]
+
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
+        close()
+
+    monkeypatch.setattr(segment, "close", fail_once)
+    with pytest.raises(OSError, match="once"):
+        db.compact()
+    db.compact()
+    db.put("more", "later")
+    db.delete("more")
+    db.compact()
+    assert db._segments.released == []
+    assert dict(db.items()) == dict(list(content.items())[1::2])

@@ -24,7 +24,7 @@ from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
 from flash_kv.engine.expiry import Sweeper
 from flash_kv.engine.index_file import IndexKeeper, index_damage
-from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
+from flash_kv.engine.maintenance import Maintenance, look_after
 from flash_kv.engine.reports import (
     BackupReport,
     CompactionProgress,
@@ -72,7 +72,12 @@ class DB(DictMethods):
     """
 
     def __init__(
-        self, path: StrPath, options: Options, system: System = REAL, codecs: Codecs | None = None
+        self,
+        path: StrPath,
+        options: Options,
+        system: System = REAL,
+        codecs: Codecs | None = None,
+        maintenance: type[Maintenance] = Maintenance,
     ) -> None:
         self._path = (path if isinstance(path, Path) else Path(os.fspath(path))).absolute()
         self._options = options
@@ -88,7 +93,7 @@ class DB(DictMethods):
         self._syncs = SyncKeeper(self, self._sync_lock)
         self._compactor = Compactor(self)
         self._index_keeper = IndexKeeper(self)
-        self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
+        self._maintenance = maintenance(self, self._durability, options.compaction_interval_s)
         self._sweeper = Sweeper()
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
@@ -114,10 +119,21 @@ class DB(DictMethods):
             self._recovery = found.report(time.monotonic() - started, self._segments.entries)
             self._set_state(READ_ONLY, options.read_only)
             self._set_state(CLOSED, False)
+            self._begin_to_seal()
         except BaseException:
             self._set_state(CLOSED, True)
+            self._maintenance.stop()
             self._let_go()
             raise
+
+    def _begin_to_seal(self) -> None:
+        """Have the background seal what a killed process has left, if it has left something."""
+        if self._segments.unsealed or self._segments.hintless:
+            try:
+                self._maintenance.wake()
+            except RuntimeError:
+                # The process can have no more threads; the next write that needs room tries again, and a close seals.
+                return
 
     def _recover(self) -> recovery.Recovery:
         """Find what there is, settle it, load the index."""
@@ -138,8 +154,10 @@ class DB(DictMethods):
             recovery.settle(self._segments, found)
         keys = self._load(found)
         self._segments.release_hints()
-        self._resume_lsn(found.last_lsn + 1)
-        self._syncs.begin_at(found.last_lsn)
+        self._resume_lsn(found.last_lsn + 1, found.durable_lsn)
+        self._syncs.begin_at(found.durable_lsn)
+        # With ("bytes", n) the first commit syncs what a killed process has not, once that may be n bytes.
+        self._bytes_since_sync = sum(segment.allocated for segment in self._segments.unsealed.values())
         self._wait_for_syncs(self._durability.kind in ("always", "bytes"))
         self._index_keeper.begin()
         naming.settle(self, self._codecs_wanted, keys)
@@ -173,8 +191,9 @@ class DB(DictMethods):
     def _load(self, found: recovery.Recovery) -> int:
         """Register what was found and build the index from it; how many keys there are."""
         segments = self._segments
-        for one in found.kept:
-            segments.register(one.segment, one.end)
+        for one in (*found.kept, *found.dropped):
+            if one.segment.segment_id in segments.open:
+                segments.register(one.segment, one.end)
         index, keys = self._index_keeper.build(found)
         self._install_index(index, keys)
         return keys
@@ -377,34 +396,7 @@ class DB(DictMethods):
 
     def _maintain(self, is_sync_due: bool, is_look_due: bool) -> None:
         """One round of the background thread."""
-        if self._state() & POISONED:
-            return
-        try:
-            # What was to be made ahead is made, or refused, when a write needs it.
-            with unless_full():
-                self._segments.grow_ahead()
-                self._segments.prepare_spare()
-            with unless_full():
-                self._segments.seal_rotated()
-                self._segments.write_missing_hints()
-            self._trim_versions()
-            if self._index_keeper.is_due():
-                with unless_full():
-                    self._index_keeper.checkpoint_when_idle()
-            if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
-                self._syncs.wait_for(self._log_end()[4])
-            self._sweeper.run_if_due(self)
-            if is_look_due:
-                self._segments.release_retired()
-                if self._options.compaction == "auto" and is_within(self._options.compaction_window):
-                    with unless_full():
-                        self._compactor.run_policy()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
-            if isinstance(error, OSError):
-                error = storage_error(error, path=error.filename or self._path, operation="look after")
-            if self._background_error is None:
-                self._background_error = error
-                self._set_state(TROUBLED, True)
+        look_after(self, is_sync_due, is_look_due)
 
     def _snapshot_closed(self) -> None:
         """Trim at once what is little; the rest is the background thread's."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flash_kv.errors import StorageError, StoreFullError
+from flash_kv.engine.store_cy import POISONED, TROUBLED
+from flash_kv.errors import StorageError, StoreFullError, storage_error
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.options import Durability
 
@@ -135,6 +136,42 @@ def _run_rounds(maintenance: Maintenance) -> None:
         if (sync_by := maintenance._sync_by) is not None:
             next_due = min(next_due, sync_by)
         pause_s = max(next_due - time.monotonic(), 0.0)
+
+
+def look_after(db: DB, is_sync_due: bool, is_look_due: bool) -> None:
+    """One round of the background thread."""
+    if db._state() & POISONED:
+        return
+    try:
+        _look_after(db, is_sync_due, is_look_due)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller's next write raises it
+        if isinstance(error, OSError):
+            error = storage_error(error, path=error.filename or db.path, operation="look after")
+        if db._background_error is None:
+            db._background_error = error
+            db._set_state(TROUBLED, True)
+
+
+def _look_after(db: DB, is_sync_due: bool, is_look_due: bool) -> None:
+    # What was to be made ahead is made, or refused, when a write needs it.
+    with unless_full():
+        db._segments.grow_ahead()
+        db._segments.prepare_spare()
+    with unless_full():
+        db._segments.seal_rotated()
+        db._segments.write_missing_hints()
+    db._trim_versions()
+    if db._index_keeper.is_due():
+        with unless_full():
+            db._index_keeper.checkpoint_when_idle()
+    if is_sync_due and db._log_end()[4] > db._syncs.synced_lsn:
+        db._syncs.wait_for(db._log_end()[4])
+    db._sweeper.run_if_due(db)
+    if is_look_due:
+        db._segments.release_retired()
+        if db.options.compaction == "auto" and is_within(db.options.compaction_window):
+            with unless_full():
+                db._compactor.run_policy()
 
 
 @contextmanager

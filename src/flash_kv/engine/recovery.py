@@ -9,7 +9,8 @@ After an unclean stop the log ends where the first unsealed segment does that is
 later segments hold was written after the loss and is dropped with it, so the store is a prefix of the commit
 order.
 
-Nothing is removed before a manifest that does without it is durable, so an open that is killed can be repeated.
+Nothing is removed before a manifest that does without it is durable, so an open that is killed can be repeated. What is
+whole is left for the background to seal, so that an open after a kill waits for no sync.
 """
 
 from __future__ import annotations
@@ -203,10 +204,20 @@ class Recovery:
     dropped: list[Recovered] = field(default_factory=list)
     torn_bytes: int = 0
     last_lsn: int = 0
+    durable_lsn: int = 0
+    """The highest LSN of what is sealed, and so durable."""
 
     @property
     def kept(self) -> list[Recovered]:
         return [*self.sealed, *self.unsealed]
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the unsealed segments are like those that an open store has rotated: whole, with zeros behind.
+
+        After a torn tail, or a record taken back, what follows would be taken for lost together with it.
+        """
+        return not self.torn_bytes and not any(one.has_voids for one in self.unsealed)
 
     @property
     def runs(self) -> list[HintRun]:
@@ -275,6 +286,7 @@ def _read(segments: SegmentSet, opened: list[Segment], base: Checkpoint | None) 
         options,
     )
     found.last_lsn = max([segments.last_lsn, *(one.seen_lsn for one in found.sealed)])
+    found.durable_lsn = found.last_lsn
     keep_prefix(found, sorted(unsealed, key=lambda one: one.first_lsn))
     return found
 
@@ -412,10 +424,23 @@ def leave(segments: SegmentSet, found: Recovery) -> None:
 
 
 def settle(segments: SegmentSet, found: Recovery) -> None:
-    """Bring the directory to what was found: cut torn tails, seal, list, then remove what nothing needs."""
+    """Bring the directory to what was found: cut torn tails, seal, list, then remove what nothing needs.
+
+    What a kill leaves is whole as a rule. Then its sealing, which takes several syncs, is left to the background.
+    """
     with segments.space_lock:
-        _settle_unsealed(segments, found)
+        if found.can_wait:
+            _leave_unsealed(segments, found)
+        else:
+            _settle_unsealed(segments, found)
         remove_leftovers(segments)
+
+
+def _leave_unsealed(segments: SegmentSet, found: Recovery) -> None:
+    """Have the unsealed segments, empty ones too, stand as those do that are full and wait for their sealing."""
+    for one in (*found.unsealed, *found.dropped):
+        one.segment.allocated = one.end
+        segments.unsealed[one.segment.segment_id] = one.segment
 
 
 def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
@@ -427,6 +452,7 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
         assert one.run is not None
         segments.entries[one.segment.segment_id] = _sealed_entry(one.segment, one.run, one.before)
         one.segment.release_descriptor()
+        segments.hintless[one.segment.segment_id] = one.segment
     for one in found.dropped:
         del segments.entries[one.segment.segment_id]
     if found.unsealed or found.dropped:
@@ -439,13 +465,7 @@ def _settle_unsealed(segments: SegmentSet, found: Recovery) -> None:
     # Last: on a full disk the manifest needs the space more.
     if found.unsealed:
         segments.reserve.keep()
-    for one in found.unsealed:
-        assert one.run is not None
-        if one.before is None:
-            segments.write_hint(one.segment, one.run)
-        else:
-            # The background's, which reads all of it for that.
-            segments.hintless[one.segment.segment_id] = one.segment
+    found.durable_lsn = found.last_lsn
 
 
 def _records(state: SegmentState | None) -> int:

@@ -57,7 +57,9 @@ class SegmentList(Part):
         self._hint_mappings: list[Mapping] = []
         self.spare: Segment | None = None
         self.retired: list[tuple[Segment, int]] = []
-        # Of those, the ones whose files are still there.
+        # Those that nothing reads any more, about to be closed.
+        self.released: list[Segment] = []
+        # Of the retired ones, those whose files are still there.
         self.removable: list[Segment] = []
         # Guards the lists above, the manifest, the reserve. Reentrant: garbage collected while it is held may
         # finalise an object whose __del__ writes to this store.
@@ -66,6 +68,8 @@ class SegmentList(Part):
         self._seal_lock = threading.RLock()
         # One hint file is written at a time: the background thread's, a backup's, the closing thread's. As the above.
         self._hint_lock = threading.RLock()
+        # Guards the closing of those released, nothing else; no lock is taken inside it.
+        self._release_lock = threading.RLock()
         self._has_epoch = False
         self._has_new_names = False
         self._is_let_go = False

@@ -376,8 +376,16 @@ class SegmentSet(SegmentList):
                 if is_needed or not self.store._unregister(segment.segment_id):
                     kept.append((segment, retired_at))
                 else:
-                    segment.close()
+                    self.released.append(segment)
             self.retired = kept
+        # Giving up hundreds of megabytes takes the kernel some while, for which no write has to wait.
+        with self._release_lock:
+            while self.released:
+                segment = self.released[-1]
+                segment.close()
+                # By a finaliser in the middle of this it may be gone already.
+                if segment in self.released:
+                    self.released.remove(segment)
 
     # -- the end
 
@@ -408,7 +416,9 @@ class SegmentSet(SegmentList):
         """Unmap and close everything, whatever state it is in."""
         with self.space_lock:
             self._is_let_go = True
-            closing = [*self.open.values(), *(segment for segment, _ in self.retired)]
+            with self._release_lock:
+                closing, self.released = self.released, []
+            closing += [*self.open.values(), *(segment for segment, _ in self.retired)]
             self.open.clear()
             self.unsealed.clear()
             self.unlisted.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flash_kv.engine.compaction import LSN_MAX
+from flash_kv.engine.candidates import LSN_MAX
 from flash_kv.engine.reports import SegmentStats, Stats
 from flash_kv.log.records import SEGMENT_HEADER_SIZE
 

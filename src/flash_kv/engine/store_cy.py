@@ -59,10 +59,10 @@ class Store(Records):
         pthread_mutex_unlock(cython.address(self.mutex))
         return size
 
-    def _resume_lsn(self, next_lsn: int) -> None:
-        """Go on after what recovery found; all of it counts as synced only once a sync says so."""
+    def _resume_lsn(self, next_lsn: int, synced_lsn: int) -> None:
+        """Go on after what recovery found, durable up to `synced_lsn`."""
         self.writer.next_lsn = next_lsn
-        self.writer.synced_lsn = next_lsn - 1
+        self.writer.synced_lsn = synced_lsn
 
     # -- segments
 

@@ -33,9 +33,11 @@ from cython.cimports.flash_kv.index.btree_node import (
     child_of,
     end_write,
     head_of,
+    line_of,
     node_at,
     prefetch_child,
     prefetch_hints,
+    prefetch_line,
     prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_split_cy import split_leaf
@@ -135,6 +137,8 @@ class BTreeIndex(LeafIndex):
         for i in range(group.count):
             group.spots[i] = root
         while level > 0:
+            if level < root.node.level:
+                self._aim_inner(keys, group)
             for i in range(group.count):
                 spot = cython.address(group.spots[i])
                 group.numbers[i] = 0
@@ -154,6 +158,17 @@ class BTreeIndex(LeafIndex):
                 ):
                     spot.node = cython.NULL
             level -= 1
+
+    def _aim_inner(self, keys, group):
+        """Bring in, for each key of a group, the line of slots in which its child is named."""
+        node: cython.pointer(Node)
+        i: uint32_t
+        for i in range(group.count):
+            node = group.spots[i].node
+            if not unlikely(node == cython.NULL):
+                prefetch_line(
+                    cython.address(node.slots[line_of(node, head_of(keys[i].data, keys[i].size, node.skip))])
+                )
 
     def _descend(self, key):
         path: Path

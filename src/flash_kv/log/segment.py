@@ -165,7 +165,7 @@ def create_segment(
     io: Literal["mmap", "file"],
     is_zeroed: bool = False,
 ) -> Segment:
-    """A new segment file, durable with its header, with at least `wanted` bytes allocated.
+    """A new segment file with at least `wanted` bytes allocated; one of the writer is durable with its header.
 
     The directory entry is synced with the manifest that lists it. StoreFullError or StorageError leave no file behind.
     """
@@ -190,7 +190,9 @@ def create_segment(
         segment.grow(max(wanted, SEGMENT_HEADER_SIZE))
         try:
             system.write_at(fd, header, 0)
-            system.sync_file(fd)
+            if origin == "writer":
+                # Listed before it is full; what compaction makes is listed once it is sealed, which syncs all of it.
+                system.sync_file(fd)
             if io == "mmap":
                 segment.mapping = system.map(fd, capacity, True)
         except OSError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -102,7 +103,11 @@ class CrashRun(Run):
     def _live(self, path: Path, options: Options) -> None:
         db = self._db = open_stepped(path, options, self._system)
         history = self._history = History(
-            db, self._journal, self._rng, lambda violation: self._record("while open", violation)
+            db,
+            self._journal,
+            self._rng,
+            lambda violation: self._record("while open", violation),
+            lambda: self._open_again(path, options),
         )
         for _ in range(STEPS):
             if self._is_over():
@@ -110,6 +115,13 @@ class CrashRun(Run):
             history.step()
             self._look("after an operation")
         history.end()
+
+    def _open_again(self, path: Path, options: Options) -> DB:
+        """What a process has left that died: what it had not synced may still be lost to a power cut."""
+        others = self._settings.options(self._rng)
+        # Of the store's promises the journal has been told once.
+        self._db = open_stepped(path, replace(others, durability=options.durability), self._system)
+        return self._db
 
     def _drop_store(self) -> None:
         db = getattr(self, "_db", None)

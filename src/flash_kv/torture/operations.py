@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flash_kv.engine.db import DB
 from flash_kv.engine.snapshot import Snapshot
+from flash_kv.engine.store_cy import CLOSED
 from flash_kv.options import Durability, DurabilitySpec, parse_durability
 from flash_kv.torture.journal import Journal, State, Violation
 
@@ -23,10 +24,18 @@ SNAPSHOTS_MAX = 3
 
 
 class History:
-    """The operations on `db`; what they find wrong is passed to `report`."""
+    """The operations on `db`; what they find wrong is passed to `report`.
+
+    With `reopen` the process of the store dies once in a while, and what it left is opened by that.
+    """
 
     def __init__(
-        self, db: DB, journal: Journal, rng: random.Random, report: Callable[[Violation], object]
+        self,
+        db: DB,
+        journal: Journal,
+        rng: random.Random,
+        report: Callable[[Violation], object],
+        reopen: Callable[[], DB] | None = None,
     ) -> None:
         self._db = db
         self._journal = journal
@@ -49,7 +58,9 @@ class History:
             (self._close_snapshot, 3),
             (self._scan, 2),
             (self._backup, 1),
+            (self._die, 0 if reopen is None else 3),
         )
+        self._reopen = reopen
 
     def step(self) -> None:
         """One operation by chance."""
@@ -143,6 +154,16 @@ class History:
         name = f"backup-{len(self.backups)}"
         self.backups[name] = self._journal.state
         self._db.backup(Path(self._db.path).parent / name)
+
+    def _die(self) -> None:
+        assert self._reopen is not None
+        while self._snapshots:
+            self._close_snapshot()
+        # All that the system takes back from a process; nothing is sealed or synced.
+        self._db._let_go()
+        self._db._set_state(CLOSED, True)
+        self._db = self._reopen()
+        self._scan()
 
     # -- reads
 

@@ -41,7 +41,4 @@ UNSYNCED = UnsyncedSystem()
 
 def open_stepped(path: Path, options: Options, system: System) -> DB:
     """An open store whose background work is `db._maintain`, called by nobody but the caller."""
-    db = DB(path, options, system)
-    # An open starts no thread; the first write that needs room would.
-    db._maintenance = _Stepped(db, db._durability, options.compaction_interval_s)
-    return db
+    return DB(path, options, system, maintenance=_Stepped)
