@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -18,6 +21,7 @@ import uvicorn
 
 from flash_kv.errors import naming_place
 from flash_kv.server.http.app import Application
+from flash_kv.server.http.protocol import Config, Connection, sweep_for_ever
 from flash_kv.server.http.resources import all_routes
 from flash_kv.server.service import Service
 from flash_kv.server.settings import Address, ServerSettings
@@ -29,14 +33,26 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Server(uvicorn.Server):
     """uvicorn, except that streams are told of a stop before it waits for them, and that signals are left alone."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.service = service
-        service.connection_count = lambda: len(self.server_state.connections)
+        self.service = config.service
+        self.service.connection_count = lambda: len(self.server_state.connections)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        settings = self.service.settings
+        shortest_s = min(settings.header_timeout_s, settings.transfer_timeout_s, settings.idle_timeout_s)
+        sweep = sweep_for_ever(self.server_state, min(1.0, shortest_s / 4))
+        self.sweeper = asyncio.create_task(sweep, name="sweep")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.stopping.set()
         await super().shutdown(sockets)
+        self.sweeper.cancel()
+        # Those whose time was up: their requests have been cancelled.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.gather(self.sweeper, *self.server_state.tasks, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,7 +63,7 @@ class Server(uvicorn.Server):
 def serve(service: Service, ready: Callable[[str], object]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the URL once connections are taken."""
     with listening(service.settings.address) as listener:
-        server = Server(make_config(service), service)
+        server = Server(make_config(service))
 
         async def run() -> None:
             loop = asyncio.get_running_loop()
@@ -81,7 +97,7 @@ def running(service: Service) -> Iterator[str]:
     failures: list[BaseException] = []
 
     with listening(service.settings.address) as listener, contextlib.closing(service):
-        server = Server(make_config(service), service)
+        server = Server(make_config(service))
 
         async def announce() -> None:
             is_ready.set()
@@ -108,24 +124,41 @@ def running(service: Service) -> Iterator[str]:
             raise failures[0]
 
 
-def make_config(service: Service) -> uvicorn.Config:
+def make_config(service: Service) -> Config:
     """uvicorn's settings for a service."""
     settings = service.settings
-    return uvicorn.Config(
+    config = Config(
         Application(service, all_routes(service)),
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         interface="asgi3",
         log_config=None,
+        log_level=logging.ERROR,
         access_log=False,
         # Addresses and schemes are those of the connection, whatever a header says.
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(settings.idle_timeout_s) or 1,
-        timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
+        # `Connection` keeps the time itself.
+        timeout_keep_alive=int(settings.idle_timeout_s) + 10,
+        timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
+        ssl_context_factory=None if settings.tls_certificate is None else lambda *_: tls_context(settings),
     )
+    config.service = service
+    return config
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext:
+    """TLS 1.2 or later with the server's certificate; with `tls_client_ca` the client has to have one as well."""
+    assert settings.tls_certificate is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    if settings.tls_client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(settings.tls_client_ca)
+    return context
 
 
 @contextlib.contextmanager
