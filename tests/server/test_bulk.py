@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -127,11 +128,7 @@ def test_frames_can_be_cut_anywhere(pairs: dict[bytes, bytes], cuts: list[int]) 
     content = framed(pairs)
     reader = frames.FrameReader(100)
     places = [0, *sorted(cut for cut in cuts if cut < len(content)), len(content)]
-    found = [
-        pair
-        for begin, end in zip(places, places[1:], strict=False)
-        for pair in reader.feed(content[begin:end])
-    ]
+    found = [pair for begin, end in itertools.pairwise(places) for pair in reader.feed(content[begin:end])]
     reader.require_end()
     assert dict(found) == pairs
 
