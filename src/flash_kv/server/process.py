@@ -135,7 +135,8 @@ def make_config(service: Service) -> Config:
         lifespan="on",
         interface="asgi3",
         log_config=None,
-        log_level=logging.ERROR,
+        # Whatever fails is logged where it fails, by us.
+        log_level=logging.CRITICAL,
         access_log=False,
         # Addresses and schemes are those of the connection, whatever a header says.
         proxy_headers=False,
