@@ -148,6 +148,9 @@ def test_settings_come_from_flags_variables_and_a_file(tmp_path: Path) -> None:
         ("[server]\nhttp = '0.0.0.0:1'", "token_file"),
         ("[server]\nheader_timeout_s = -1", "header_timeout_s"),
         ("[store]\nsegment_bytes_max = 5", "segment_bytes_max"),
+        ("[server]\ntoken_file = 'none'", "token_file none"),
+        ("[server]\ntls_certificate = 'none'\ntls_key = 'none'", "tls_certificate none"),
+        ("[server]\ntls_certificate = 'server.toml'\ntls_key = 'server.toml'", "tls_certificate server.toml"),
     ],
 )
 def test_a_wrong_file_is_told_and_nothing_is_made(tmp_path: Path, content: str, said: str) -> None:

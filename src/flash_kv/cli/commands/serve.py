@@ -77,9 +77,10 @@ def read_config(ctx: click.Context, parameter: click.Parameter, path: Path | Non
 def command(path: Path, quiet: bool, settings: dict[str, Any], options: dict[str, Any]) -> ExitCode:
     checked = ServerSettings(**settings)
     _require_server()
-    from flash_kv.server.process import serve
+    from flash_kv.server.process import check_files, serve
     from flash_kv.server.service import Service
 
+    check_files(checked)
     with open_store(path, options, create=True) as db:
         service: Service = Service(db, checked)
         try:
