@@ -20,6 +20,7 @@ from flash_kv.codecs.typed_batch import TypedBatch
 from flash_kv.codecs.typed_db import TypedDB, TypedSnapshot
 from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.db import DB
+from flash_kv.engine.record import Record
 from flash_kv.engine.repair import repair
 from flash_kv.engine.reports import (
     BackupReport,
@@ -39,6 +40,7 @@ from flash_kv.errors import (
     ClosedError,
     CodecMismatchError,
     CodecUnavailableError,
+    ConflictError,
     CorruptionError,
     DecodeError,
     EncodeError,
@@ -74,6 +76,7 @@ __all__ = [
     "CodecUnavailableError",
     "CompactionProgress",
     "CompactionReport",
+    "ConflictError",
     "CorruptionError",
     "Damage",
     "DecodeError",
@@ -91,6 +94,7 @@ __all__ = [
     "OptionsError",
     "PoisonedError",
     "ReadOnlyError",
+    "Record",
     "RecoveryReport",
     "RepairReport",
     "SegmentStats",
