@@ -112,3 +112,12 @@ def test_what_nobody_foresaw_is_500_without_details(
     assert "secret" not in answer.text
     assert "secret" in caplog.text
     assert server.client.get("/v1/kv/a").status_code == 404
+
+
+def test_a_failed_sync_is_told_for_a_write_that_asked_for_it(serve: Serve) -> None:
+    system = FaultySystem()
+    server = serve(system)
+    system.add(Fault("sync_data", errno=errno.EIO))
+    assert server.client.put("/v1/kv/a", content=b"1").status_code == 201
+    assert server.client.put("/v1/kv/b?durability=always", content=b"1").status_code == 503
+    system.heal()

@@ -56,6 +56,9 @@ def describe(error: errors.FlashKVError) -> Problem:
             return Problem(400, text, slug="key-size", limit=error.limit)
         case errors.ValueSizeError():
             return Problem(413, text, slug="too-large", limit=error.limit)
+        case errors.ConflictError():
+            now = f'"{error.lsn}"' if error.lsn else None
+            return Problem(412, text, slug="condition", etag=now)
         case errors.UnorderedIndexError():
             return Problem(422, text, slug="unordered-index", index=error.index)
         case errors.ReadOnlyError():
