@@ -33,6 +33,8 @@ COMMANDS = (
     "verify",
     "repair",
     "backup",
+    "serve",
+    "token",
     "torture",
     "bench",
     "demo",
