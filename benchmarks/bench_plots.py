@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flash_kv.bench.compaction import READ_AT_REST, READ_DURING
+from flash_kv.bench.legend import ORDERED, TIMED, promise_of
 from flash_kv.bench.results import LATENCY, US, Results, Row, StoreFacts
 from flash_kv.bench.suite import SWEPT
-from flash_kv.bench.tables import ORDERED, peer_of
-from flash_kv.bench.workloads import WORKLOADS
+from flash_kv.bench.tables import peer_of
 
 THREADS = "readrandom, {} threads"
+PROCESSES = "readrandom, {} processes"
 COUNTS = (1, 2, 4, 8, 16)
+PROCESS_COUNTS = (1, 2, 4)
 LATENCIES = ("readrandom", "overwrite")
 
 
@@ -31,6 +34,12 @@ def draw_all(results: Results, directory: Path) -> list[tuple[str, Path]]:
         ("keys", "Cost against the number of keys", _keys),
         ("values", "Cost against the size of a value", _values),
         ("threads", "Reads a second against threads", _threads),
+        ("processes", "Reads a second against processes", _processes),
+        (
+            "compaction",
+            "A get while another thread compacts: the part of them that is slower",
+            _beside_compaction,
+        ),
         ("ratios", "How much faster than the best peer", _ratios),
     ]
     drawn = []
@@ -54,10 +63,19 @@ def _style(store: StoreFacts) -> dict[str, Any]:
 
 
 def _latencies(pyplot: Any, results: Results) -> Any:
-    if not any(row.curve for row in results.of_unit(LATENCY)):
+    return _tails(pyplot, results, LATENCIES)
+
+
+def _beside_compaction(pyplot: Any, results: Results) -> Any:
+    return _tails(pyplot, results, (READ_AT_REST, READ_DURING))
+
+
+def _tails(pyplot: Any, results: Results, workloads: tuple[str, str]) -> Any:
+    """The part of the calls that is slower, over the time, a plot for each workload."""
+    if not any(row.curve and row.workload in workloads for row in results.of_unit(LATENCY)):
         return None
-    figure, axes = pyplot.subplots(1, len(LATENCIES), figsize=(10, 4), layout="constrained", sharey=True)
-    for axis, workload in zip(axes, LATENCIES, strict=True):
+    figure, axes = pyplot.subplots(1, len(workloads), figsize=(10, 4), layout="constrained", sharey=True)
+    for axis, workload in zip(axes, workloads, strict=True):
         for store in _compared(results):
             row = results.find(workload, store.name, LATENCY)
             if row is not None and row.curve:
@@ -67,7 +85,7 @@ def _latencies(pyplot: Any, results: Results) -> Any:
         axis.set(xscale="log", yscale="log", xlabel="us", title=workload)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("part of the calls")
-    axes[-1].legend(frameon=False, fontsize=7)
+    next(axis for axis in reversed(axes) if axis.lines).legend(frameon=False, fontsize=7)
     return figure
 
 
@@ -114,17 +132,26 @@ def _values(pyplot: Any, results: Results) -> Any:
 
 
 def _threads(pyplot: Any, results: Results) -> Any:
+    return _rates(pyplot, results, THREADS, COUNTS, "threads")
+
+
+def _processes(pyplot: Any, results: Results) -> Any:
+    return _rates(pyplot, results, PROCESSES, PROCESS_COUNTS, "processes")
+
+
+def _rates(pyplot: Any, results: Results, workload: str, counts: tuple[int, ...], label: str) -> Any:
+    """Reads a second of all together, over how many read."""
     figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for store in _compared(results):
-        found = [(count, results.us(THREADS.format(count), store.name)) for count in COUNTS]
+        found = [(count, results.us(workload.format(count), store.name)) for count in counts]
         points = [(count, 1e6 / cost.median) for count, cost in found if cost is not None and cost.median]
         if points:
             axis.plot(*zip(*points, strict=True), marker=".", label=store.name, **_style(store))
     if not axis.lines:
         pyplot.close(figure)
         return None
-    axis.set(xscale="log", yscale="log", xlabel="threads", ylabel="reads a second", xticks=COUNTS)
-    axis.set_xticklabels([str(count) for count in COUNTS])
+    axis.set(xscale="log", yscale="log", xlabel=label, ylabel="reads a second", xticks=counts)
+    axis.set_xticklabels([str(count) for count in counts])
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=7)
     return figure
@@ -134,9 +161,9 @@ def _ratios(pyplot: Any, results: Results) -> Any:
     """Ours across, workloads down: above 1 ours is faster, and green."""
     ours = [store for store in _compared(results) if store.is_ours]
     rows: list[tuple[str, list[float]]] = []
-    for name, workload in WORKLOADS.items():
+    for name in TIMED:
         peer = peer_of(results, name)
-        if workload.promise != "process" or peer is None:
+        if promise_of(name) != "process" or peer is None:
             continue
         ratios = []
         for store in ours:

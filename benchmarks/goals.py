@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flash_kv.bench.compaction import RAW_COPY
+from flash_kv.bench.compaction import COMPACTION, RAW_COPY, READ_AT_REST, READ_DURING
 from flash_kv.bench.figures import number, ratio
+from flash_kv.bench.parts import MEMORY_INDEX
 from flash_kv.bench.results import BYTES_PER_KEY, LATENCY, MB_S, Results
-from flash_kv.bench.runner import COMPACTION
-from flash_kv.bench.suite import MEMORY_INDEX
 from flash_kv.bench.workloads import WORKLOADS
 
 HASH = "flash_kv-hash"
@@ -40,6 +39,7 @@ PEER_RATIO_MIN = {"fillrandom": 5.0, "overwrite": 5.0, "deleterandom": 5.0, "rea
 LMDB_TIME_MAX = {"readrandom": 1.5, "fillrandom": 1 / 3}
 GET_MANY_GAIN_MIN = 2.0
 COMPACTION_MB_S_MIN = 400.0
+READ_DURING_COMPACTION_TIMES_MAX = 2.0
 PUT_P999_US_MAX = 20.0
 INDEX_BYTES_MAX = {HASH: 24.0, BTREE: 40.0, SKIPLIST: 40.0}
 
@@ -75,6 +75,7 @@ def judge(results: Results) -> list[Verdict]:
         *_against_lmdb(results),
         *_many_at_once(results),
         *_compaction(results),
+        *_reads_during_compaction(results),
         *_worst_put(results),
         *_memory(results),
     ]
@@ -191,6 +192,21 @@ def _compaction(results: Results) -> Iterator[Verdict]:
         )
 
 
+def _reads_during_compaction(results: Results) -> Iterator[Verdict]:
+    for store in BOTH:
+        rest, during = (results.find(name, store, LATENCY) for name in (READ_AT_REST, READ_DURING))
+        if rest is not None and during is not None:
+            p99, p99_at_rest = (row.percentile("p99").median for row in (during, rest))
+            times = p99 / max(p99_at_rest, 1e-9)
+            yield Verdict(
+                workload=READ_DURING,
+                store=store,
+                goal=f"p99 at most {READ_DURING_COMPACTION_TIMES_MAX:g}x that at rest",
+                measured=f"{ratio(times)} ({number(p99)} / {number(p99_at_rest)} us)",
+                shortfall=_at_most(READ_DURING_COMPACTION_TIMES_MAX, times),
+            )
+
+
 def _worst_put(results: Results) -> Iterator[Verdict]:
     for store in BOTH:
         row = results.find("fillrandom", store, LATENCY)
@@ -199,8 +215,8 @@ def _worst_put(results: Results) -> Iterator[Verdict]:
                 workload="fillrandom, each call",
                 store=store,
                 goal=f"p99.9 at most {PUT_P999_US_MAX:g} us",
-                measured=f"{number(row.percentiles['p99.9'])} us (max {number(row.percentiles['p100'])})",
-                shortfall=_at_most(PUT_P999_US_MAX, row.percentiles["p99.9"]),
+                measured=f"{row.percentile('p99.9')} us (max {row.percentile('p100')})",
+                shortfall=_at_most(PUT_P999_US_MAX, row.percentile("p99.9").median),
             )
 
 

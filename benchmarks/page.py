@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.bench_plots import draw_all
 from benchmarks.goals import judge
 from flash_kv.bench.figures import number
+from flash_kv.bench.legend import titles_of
 from flash_kv.bench.results import Results
 from flash_kv.bench.table import Table
 from flash_kv.bench.tables import facts, spread_of, store_facts, tables_of, where_peers_are_ahead
@@ -59,6 +60,8 @@ def page(results: Results, pictures: list[tuple[str, Path]], command: str) -> st
         "\n".join(
             f"- {line}" for line in [*facts(results), f"Spread: {_spread(results)}", *store_facts(results)]
         ),
+        "## What each row measures",
+        "\n".join(f"- {name}: {title}" for name, title in titles_of(results).items()),
         "## Figures",
         *(f"![{title}](images/{path.name})" for title, path in pictures),
         *(table.markdown() for table in tables_of(results)),

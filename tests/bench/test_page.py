@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from benchmarks import page
 
-from flash_kv.bench.results import Results
+from flash_kv.bench import parts
+from flash_kv.bench.results import LATENCY, Results
 from flash_kv.bench.suite import QUICK, Suite
 
 
@@ -23,11 +24,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         slice_operations=100,
         stores=("flash_kv-hash", "sqlite3", "dict"),
         workloads=("fillrandom", "readrandom", "overwrite"),
-        has_memory=False,
-        has_opening=False,
+        others=("processes", "compaction", "opening"),
+        log_bytes=1 << 20,
+        budget_s=60.0,
         directory=tmp_path_factory.mktemp("bench"),
     )
-    return Suite(settings, lambda _text: None).run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "READ_SECONDS_MAX", 0.02)
+        return Suite(settings, lambda _text: None).run()
 
 
 def test_the_page_begins_with_where_peers_are_ahead(results: Results) -> None:
@@ -43,11 +47,49 @@ def test_the_page_begins_with_where_peers_are_ahead(results: Results) -> None:
     assert "![A picture](images/bench-a.svg)" in text
 
 
+def test_the_page_has_every_table_and_what_its_rows_measure(results: Results) -> None:
+    text = page.page(results, [], "the command")
+    for line in (
+        "- coldread: get, of keys read for the first time after a cold open",
+        "- get, during a compaction: get, random, while another thread compacts, each call timed",
+        "### A get at rest and while another thread compacts, us: median of the repeats [lowest-highest]",
+        "### Opening and the first get, ms: median [lowest-highest]",
+    ):
+        assert line in text.splitlines()
+    assert "| readrandom, 4 processes |" in text
+    assert "| get, during a compaction | flash_kv-hash | p99 at most 2x that at rest |" in text
+    assert "too little to quote their rates" in text
+    # A power cut is simulated for ours alone.
+    assert {row.store for row in results.rows if row.workload == "open after a power cut"} == {
+        "flash_kv-hash"
+    }
+
+
+def test_a_store_that_did_less_is_told_with_how_much(results: Results) -> None:
+    row = results.find("readrandom", "sqlite3")
+    assert row is not None
+    assert "Operations per repeat" not in page.page(results, [], "the command")
+    done, row.operations = row.operations, [40]
+    try:
+        assert "| readrandom | 100 | 40 |" in page.page(results, [], "the command")
+    finally:
+        row.operations = done
+
+
+def test_a_peer_that_answers_sooner_during_its_compaction_comes_first(results: Results) -> None:
+    ours = results.find("get, during a compaction", "flash_kv-hash", LATENCY)
+    assert ours is not None
+    peer = replace(ours, store="sqlite3", percentiles={**ours.percentiles, "p99": [0.001]})
+    rows = [row for row in results.rows if (row.workload, row.store) != (peer.workload, peer.store)]
+    text = page.page(replace(results, rows=[*rows, peer]), [], "the command")
+    assert "- get, during a compaction, p99, us: sqlite3 0.001" in text
+
+
 def test_what_other_commands_made_stays(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results.write(tmp_path / "results.json")
-    (tmp_path / "page.md").write_text(f"old\n{page.MARKER}\nkept\n", encoding="utf-8")
+    (tmp_path / "page.md").write_text(f"of before\n{page.MARKER}\nkept\n", encoding="utf-8")
     monkeypatch.setattr(page, "draw_all", lambda _results, _directory: [])
     monkeypatch.setattr(
         sys, "argv", ["page", str(tmp_path / "results.json"), "--page", str(tmp_path / "page.md")]
@@ -55,7 +97,7 @@ def test_what_other_commands_made_stays(
     assert page.main() == 0
     text = (tmp_path / "page.md").read_text("utf-8")
     assert text.startswith("# Benchmarks\n")
-    assert "old" not in text
+    assert "of before" not in text
     assert text.endswith(f"{page.MARKER}\nkept\n")
 
 
@@ -64,5 +106,7 @@ def test_each_picture_that_there_are_rows_for_is_drawn(results: Results, tmp_pat
     from benchmarks.bench_plots import draw_all
 
     drawn = draw_all(results, tmp_path)
-    assert [path.name for _, path in drawn] == ["bench-latency.svg", "bench-ratios.svg"]
+    assert [path.name for _, path in drawn] == [
+        f"bench-{name}.svg" for name in ("latency", "processes", "compaction", "ratios")
+    ]
     assert all(path.read_text("utf-8").startswith("<?xml") for _, path in drawn)

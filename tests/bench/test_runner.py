@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flash_kv.bench.dataset import Dataset
-from flash_kv.bench.results import LATENCY, MB_S, US, Row
-from flash_kv.bench.runner import COMPACTION, Plan, measure
+from flash_kv.bench.results import LATENCY, US, Row
+from flash_kv.bench.runner import Plan, measure
 from flash_kv.bench.stores import STORES, BenchmarkError
 from flash_kv.bench.stores.base import Handle, Store
 from flash_kv.bench.workloads import ORDER_NEEDED, WORKLOADS, Workload
@@ -30,7 +30,6 @@ def plan(directory: Path, stores: list[Store], workloads: Iterable[Workload], **
         "slice_operations": 500,
         "budget_s": 10.0,
         "seed": 1,
-        "has_compaction": False,
         "has_latencies": False,
         "report": silent,
         **more,
@@ -54,7 +53,7 @@ def by_name(rows: list[Row], unit: str) -> dict[tuple[str, str], Row]:
 
 def test_every_workload_gives_a_figure_to_every_store_that_has_it(tmp_path: Path) -> None:
     stores = [HASH, BTREE, SQLITE, DICT, STORES["flash_kv-btree-always"]]
-    rows = measure(plan(tmp_path, stores, WORKLOADS.values(), has_compaction=True, has_latencies=True))
+    rows = measure(plan(tmp_path, stores, WORKLOADS.values(), has_latencies=True))
     found = by_name(rows, US)
     for name, workload in WORKLOADS.items():
         for store in stores:
@@ -63,9 +62,8 @@ def test_every_workload_gives_a_figure_to_every_store_that_has_it(tmp_path: Path
             assert ((name, store.name) in found) == (is_kept and is_able), (name, store.name)
     assert all(row.figure.lowest >= 0 and row.samples[0] > 0 for row in found.values())
     latencies = by_name(rows, LATENCY)
-    assert latencies["fillrandom", "sqlite3"].percentiles["p50"] > 0
+    assert latencies["fillrandom", "sqlite3"].percentile("p50").median > 0
     assert latencies["overwrite", "flash_kv-hash"].curve[-1][0] == 1.0
-    assert by_name(rows, MB_S)[COMPACTION, "flash_kv-btree"].figure.median > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,6 +71,7 @@ def test_repeats_are_samples_and_the_lowest_overhead_is_subtracted(tmp_path: Pat
     rows = measure(plan(tmp_path, [BTREE], [WORKLOADS["fillrandom"], WORKLOADS["readrandom"]], repeats=3))
     row = by_name(rows, US)["readrandom", "flash_kv-btree"]
     assert len(row.samples) == 3
+    assert (row.operations, row.planned) == ([1_000] * 3, 1_000)
     assert 0 < row.subtract < min(row.samples)
     assert row.figure.lowest == pytest.approx(min(row.samples) - row.subtract)
 
@@ -96,8 +95,53 @@ def test_a_slow_store_stops_after_its_time_and_still_has_every_key(tmp_path: Pat
         )
     )
     assert len(calls) == 500
+    row = by_name(rows, US)["fillrandom", "flash_kv-btree"]
+    assert (row.operations, row.planned, row.done_part) == ([500], 2_000, 0.25)
     # The scan is checked to give all keys before it is timed.
     assert ("readseq", "flash_kv-btree") in by_name(rows, US)
+
+
+def test_latencies_of_each_repeat_are_kept_apart(tmp_path: Path) -> None:
+    workloads = [WORKLOADS["fillrandom"], WORKLOADS["readrandom"]]
+    rows = measure(plan(tmp_path, [BTREE], workloads, repeats=3, has_latencies=True))
+    row = by_name(rows, LATENCY)["readrandom", "flash_kv-btree"]
+    assert {name: len(found) for name, found in row.percentiles.items()} == dict.fromkeys(row.percentiles, 3)
+    assert row.percentile("p50").lowest <= row.percentile("p50").highest <= row.percentile("p100").highest
+
+
+def test_the_same_value_is_never_put_over_itself(tmp_path: Path) -> None:
+    """A store may notice, and write and sync nothing."""
+    held: dict[bytes, bytes] = {}
+
+    def watched(handle: Handle) -> Callable[[bytes, bytes], object]:
+        def put(key: bytes, value: bytes) -> object:
+            assert held.get(key) != value
+            held[key] = value
+            return handle.put(key, value)
+
+        return put
+
+    store = lying(STORES["flash_kv-btree-always"], put=watched)
+    measure(plan(tmp_path, [store], [WORKLOADS["fillsync"]], operations=20_000, has_latencies=True))
+    assert len(held) == 20
+
+
+def test_a_store_whose_load_takes_too_long_is_left_out_and_named(tmp_path: Path) -> None:
+    left_out: list[str] = []
+    workloads = [WORKLOADS["fillrandom"], WORKLOADS["readrandom"]]
+    slow = plan(
+        tmp_path, [BTREE, DICT], workloads, budget_s=1e-9, load_budget_s=-1.0, leave_out=left_out.append
+    )
+    rows = measure(replace(slow, repeats=2))
+    assert {row.store for row in rows} == set()
+    assert [text.split(" at ")[0] for text in left_out] == ["flash_kv-btree", "dict"]
+
+
+def test_rounds_read_what_one_load_has_put(tmp_path: Path) -> None:
+    workloads = [WORKLOADS[name] for name in ("fillrandom", "readrandom", "overwrite")]
+    found = by_name(measure(plan(tmp_path, [BTREE], workloads, rounds=3)), US)
+    samples = {name: len(row.samples) for (name, store), row in found.items() if store == BTREE.name}
+    assert samples == {"fillrandom": 1, "readrandom": 3, "overwrite": 3}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from flash_kv.bench import processes
 from flash_kv.bench.dataset import Dataset
 from flash_kv.bench.kill_check import check_survives_kill
 from flash_kv.bench.stores import DEFAULT_STORES, STORES, BenchmarkError, select
@@ -73,6 +74,48 @@ def test_a_store_does_what_the_workloads_ask_of_it(name: str, tmp_path: Path) ->
         assert handle.get(pairs[0][0]) == b"new"
         handle.delete(pairs[0][0])
         assert handle.get_missing(pairs[0][0]) is None
+    finally:
+        handle.close()
+
+
+def test_a_store_that_several_may_open_is_read_by_another_process(name: str, tmp_path: Path) -> None:
+    data, store = Dataset(KEYS, 16, 100, 1), STORES[name]
+    if store.open_reader is None:
+        assert store.sharing == "one process at a time"
+        return
+    handle = store.open(tmp_path)
+    try:
+        handle.put_many(data.pairs(list(range(KEYS)), 0))
+        if not store.has_readers_beside_writer:
+            handle.close()
+        # The other process checks what it reads.
+        us, _, done = processes._read(store, tmp_path, data, 1, 0.001)
+    finally:
+        if store.has_readers_beside_writer:
+            handle.close()
+    assert us > 0
+    assert done >= KEYS
+
+
+def test_what_is_opened_for_reading_refuses_writes(tmp_path: Path) -> None:
+    store = STORES["flash_kv-btree"]
+    store.open(tmp_path).close()
+    assert store.open_reader is not None
+    reader = store.open_reader(tmp_path)
+    try:
+        with pytest.raises(BenchmarkError, match="for reading"):
+            reader.put(b"key", b"value")
+    finally:
+        reader.close()
+
+
+def test_a_thread_has_its_own_get_where_the_store_is_opened_for_each(tmp_path: Path) -> None:
+    handle = STORES["sqlite3"].open(tmp_path)
+    try:
+        assert handle.get_of_thread is not None
+        gets = [handle.get_of_thread(number) for number in (0, 1, 0)]
+        handle.put(b"key", b"value")
+        assert [get(b"key") for get in gets] == [b"value"] * 3
     finally:
         handle.close()
 

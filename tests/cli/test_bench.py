@@ -36,8 +36,37 @@ def test_memory_and_opens_are_part_of_a_run_of_everything(run: Run) -> None:
         *("--store", "flash_kv-btree", "--store", "dict"),
     )
     assert outcome.code == 0, outcome.stderr
-    for text in ("open after a close", "open after a kill", "ycsb-f", "fillseq", "space after churn"):
+    for text in (
+        "open after a close",
+        "open after a kill",
+        "ycsb-f",
+        "fillseq",
+        "space after churn",
+        "processes",
+    ):
         assert text in outcome.text
+
+
+def test_a_list_says_what_each_workload_measures(run: Run) -> None:
+    outcome = run("bench", "--list")
+    assert outcome.code == 0
+    lines = outcome.text.splitlines()
+    assert any(line.split(maxsplit=1) == ["readmissing", "get, of keys that are not there"] for line in lines)
+    assert any(line.startswith("compaction ") for line in lines)
+
+
+def test_what_there_was_no_time_for_is_told(run: Run) -> None:
+    outcome = run(*SMALL, "--workload", "readrandom", "--sweep-keys", "2000", "--minutes", "0.00001")
+    assert outcome.code == 0, outcome.stderr
+    assert "Left out: 1 of 2 repeats: no time left" in outcome.text
+    assert "Left out: 2,000 keys of 100 B values: no time left" in outcome.text
+
+
+def test_a_part_is_measured_alone(run: Run) -> None:
+    outcome = run(*SMALL, "--workload", "memory")
+    assert outcome.code == 0, outcome.stderr
+    assert "memory of the process" in outcome.text
+    assert "fillrandom" not in outcome.text
 
 
 def test_a_store_that_is_not_installed_is_told(run: Run, monkeypatch: Any) -> None:

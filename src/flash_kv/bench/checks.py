@@ -8,7 +8,7 @@ from flash_kv.bench.dataset import Dataset
 from flash_kv.bench.stores.base import BenchmarkError, Handle
 from flash_kv.bench.workloads import PREFIX_DIGITS_LESS, PREFIX_ITEMS
 
-SAMPLE_KEYS = 2_000
+SAMPLE_KEYS = 500
 
 
 def all_present(

@@ -1,13 +1,15 @@
-"""How long an open takes, with the first get: after a clean close, after a kill, and with the page cache dropped.
+"""How long an open takes, with the first get: after a clean close, a kill, a power cut, and with a cold page cache.
 
-Each step has a process of its own: one loads the store and closes it or is killed, and one opens it and reads. "Cold"
-needs the right to drop the system's page cache, which root has, and is left out without it.
+Each step has a process of its own: one loads the store and closes it, is killed, or writes what a power cut would
+leave; and one opens it and reads. "Cold" means that no page of the store's files is in the system's page cache
+(page_cache.py); after a cold open, random keys are read for the first time, each call timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -17,38 +19,64 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from flash_kv.bench.dataset import Dataset, in_slices
+from flash_kv.bench.page_cache import can_drop_pages, drop_pages
+from flash_kv.bench.results import MS, US
 from flash_kv.bench.stores import STORES
-from flash_kv.bench.stores.base import BenchmarkError, Store
+from flash_kv.bench.stores.base import BenchmarkError, Handle, Pairs, Store
+from flash_kv.bench.timing import time_each_ns
 
 CLEAN = "open after a close"
 COLD = "open after a close, cold"
 KILLED = "open after a kill"
-_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+CUT = "open after a power cut"
+COLDREAD = "coldread"
+TITLES = {
+    CLEAN: "open a store that was closed, and get one key",
+    COLD: "the same, nothing of its files in the page cache",
+    KILLED: "open a store whose process was killed (SIGKILL) at the end of its load, and get one key",
+    CUT: "open what a simulated power cut may leave when half of the load was synced; ours alone",
+    COLDREAD: "get, of keys read for the first time after a cold open",
+}
+COLD_READS = 500
 _BATCH_RECORDS = 1_000
+_LOADS = {CLEAN: "load", COLD: "load", KILLED: "load-and-die", CUT: "load-and-cut"}
 
 
-def can_drop_caches() -> bool:
-    return os.access(_DROP_CACHES, os.W_OK)
+def can_do(name: str, store: Store) -> bool:
+    """Whether `store` can be opened in this way, on this system."""
+    if name == COLD:
+        return can_drop_pages()
+    if name == CUT:
+        return store.cut_power is not None
+    return name == CLEAN or store.promise != "nothing"
 
 
-def measure_opening(
-    store: Store, data: Dataset, repeats: int, directory: Path
-) -> Iterator[tuple[str, float]]:
-    """(name, ms) of every repeat; a store of which a kill may leave nothing is not killed."""
-    for _ in range(repeats):
-        for name in (CLEAN, COLD, KILLED):
-            if (name == COLD and not can_drop_caches()) or (name == KILLED and store.promise == "nothing"):
-                continue
-            path = directory / f"opening-{store.name}"
+def measure_opening(store: Store, data: Dataset, directory: Path) -> Iterator[tuple[str, str, float, int]]:
+    """(name, unit, sample, operations) of one repeat."""
+    for name, load in _LOADS.items():
+        if not can_do(name, store):
+            continue
+        path = directory / f"opening-{store.name}"
+        # A power cut's directory is made as a whole.
+        if name != CUT:
             path.mkdir(parents=True)
-            try:
-                _step(store, path, data, "load-and-die" if name == KILLED else "load")
-                if name == COLD:
-                    os.sync()
-                    _DROP_CACHES.write_text("3\n")
-                yield name, float(_step(store, path, data, "open")) / 1e6
-            finally:
-                shutil.rmtree(path, ignore_errors=True)
+        try:
+            _step(store, path, data, load)
+            if name == COLD:
+                drop_pages(path)
+            open_ns, reads_ns = map(int, _step(store, path, data, "open").split())
+            yield name, MS, open_ns / 1e6, 1
+            if name == COLD:
+                reads = _cold_reads(data)
+                yield COLDREAD, US, reads_ns / len(reads) / 1e3, len(reads)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _cold_reads(data: Dataset) -> list[int]:
+    """The ordinals read after an open, all of them of the half that a power cut leaves."""
+    half = data.key_count // 2
+    return random.Random(data.key_count).sample(range(half), min(half, COLD_READS))
 
 
 def _step(store: Store, path: Path, data: Dataset, step: str) -> str:
@@ -67,31 +95,57 @@ def main() -> None:
     )
     parser.add_argument("store", choices=list(STORES))
     parser.add_argument("path", type=Path)
-    parser.add_argument("step", choices=["load", "load-and-die", "open"])
+    parser.add_argument("step", choices=[*_LOADS.values(), "open"])
     for name in ("keys", "key_bytes", "value_bytes"):
         parser.add_argument(name, type=int)
     args = parser.parse_args()
     data = Dataset(args.keys, args.key_bytes, args.value_bytes, seed=1)
     store = STORES[args.store]
     if args.step == "open":
-        # The module is imported by then, as in a program that has begun.
-        store.open(_beside(args.path)).close()
-        key, expected = data.keys([args.keys // 2])[0], data.values([args.keys // 2], 0)[0]
-        start = perf_counter_ns()
-        handle = store.open(args.path)
-        found = handle.get(key)
-        elapsed_ns = perf_counter_ns() - start
-        if found != expected:
-            raise BenchmarkError(f"{store.name}: get({key!r}) after the open is not what was put")
-        handle.close()
-        print(elapsed_ns)
+        print(*_open(store, args.path, data))
+        return
+    # Enough batches for one to be in the middle.
+    batches = in_slices(list(range(args.keys)), min(_BATCH_RECORDS, args.keys // 4))
+
+    def pairs_of(number: int) -> Pairs:
+        return data.pairs(batches[number], 0)
+
+    if args.step == "load-and-cut":
+        assert store.cut_power is not None
+        store.cut_power(args.path, pairs_of, len(batches))
         return
     handle = store.open(args.path)
-    for part in in_slices(list(range(args.keys)), _BATCH_RECORDS):
-        handle.put_many(data.pairs(part, 0))
+    for number in range(len(batches)):
+        handle.put_many(pairs_of(number))
     if args.step == "load-and-die":
         os.kill(os.getpid(), signal.SIGKILL)
     handle.close()
+
+
+def _open(store: Store, path: Path, data: Dataset) -> tuple[int, int]:
+    """Nanoseconds of an open with the first get, and of the reads that follow."""
+    # The module is imported by then, as in a program that has begun.
+    store.open(_beside(path)).close()
+    ordinals = _cold_reads(data)
+    first, keys = data.keys([data.key_count // 4])[0], data.keys(ordinals)
+    start = perf_counter_ns()
+    handle = store.open(path)
+    found = handle.get(first)
+    open_ns = perf_counter_ns() - start
+    reads_ns = time_each_ns(handle.get, keys)
+    try:
+        _check(store, handle, data, first, found, ordinals)
+    finally:
+        handle.close()
+    return open_ns, reads_ns
+
+
+def _check(
+    store: Store, handle: Handle, data: Dataset, first: bytes, found: bytes | None, ordinals: list[int]
+) -> None:
+    expected = data.values([data.key_count // 4], 0)[0]
+    if found != expected or [handle.get(key) for key in data.keys(ordinals)] != data.values(ordinals, 0):
+        raise BenchmarkError(f"{store.name}: get({first!r}), or another, is not what was put before the open")
 
 
 def _beside(path: Path) -> Path:

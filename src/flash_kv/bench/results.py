@@ -11,7 +11,7 @@ from typing import Any
 from flash_kv.bench.figures import Figure
 from flash_kv.bench.stores.base import Store
 
-JSON_VERSION = 2
+JSON_VERSION = 3
 US = "us"
 LATENCY = "us, each call"
 MB_S = "MB/s"
@@ -32,14 +32,28 @@ class Row:
     """One for each repeat, as measured."""
     subtract: float = 0.0
     """The overhead of the loop, in the same unit."""
-    percentiles: dict[str, float] = field(default_factory=dict)
-    """Of single calls, in us, the overhead subtracted."""
+    operations: list[int] = field(default_factory=list)
+    """How many each sample is of; 0 where that means nothing."""
+    planned: int = 0
+    """How many each should have been of; a store that is slow does fewer."""
+    percentiles: dict[str, list[float]] = field(default_factory=dict)
+    """Of single calls, in us, the overhead subtracted: one for each repeat."""
     curve: list[tuple[float, float]] = field(default_factory=list)
     """Their distribution: the part of the calls, and the us that they don't exceed."""
 
     @property
     def figure(self) -> Figure:
         return Figure.of(self.samples, self.subtract)
+
+    def percentile(self, name: str) -> Figure:
+        return Figure.of(self.percentiles[name])
+
+    @property
+    def done_part(self) -> float:
+        """The part of the planned operations that was done; 1 where nothing was planned."""
+        if not self.planned or not self.operations:
+            return 1.0
+        return sum(self.operations) / (self.planned * len(self.operations))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,7 @@ class StoreFacts:
     promise: str
     survives: str
     read_check: str
+    sharing: str
     is_ours: bool
     is_floor: bool
     is_ordered: bool
@@ -72,6 +87,8 @@ class Results:
     stores: list[StoreFacts]
     missing: list[str]
     rows: list[Row] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """What was not measured although it had been asked for, and why."""
 
     def find(
         self,
@@ -82,16 +99,11 @@ class Results:
         keys: int | None = None,
         value_bytes: int | None = None,
     ) -> Row | None:
-        """At the sizes of the main part of the run where none are given."""
-        wanted = (
-            workload,
-            store,
-            unit,
-            keys or self.config["keys"],
-            value_bytes or self.config["value_bytes"],
-        )
+        """At the sizes of the main part of the run where none are given; what is not swept has one size."""
+        sizes = (keys or self.config["keys"], value_bytes or self.config["value_bytes"])
         for row in self.rows:
-            if (row.workload, row.store, row.unit, row.keys, row.value_bytes) == wanted:
+            is_it = (row.workload, row.store, row.unit) == (workload, store, unit)
+            if is_it and (unit != US or (row.keys, row.value_bytes) == sizes):
                 return row
         return None
 

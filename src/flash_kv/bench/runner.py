@@ -4,7 +4,8 @@ Invariants:
 - Within a slice each store does the same operations, in an order of stores drawn anew for every slice: what
   disturbs the machine for longer than a slice disturbs all of them alike.
 - A repeat starts from fresh directories and loads all keys, so repeats differ by noise only.
-- A store that has had its time for a workload does no further slice of it; its figure is that of those it did.
+- A store does no slice of a workload that would exceed its time for it; its figure is of those it did, and the row
+  says how many operations they were.
 - A store's answers are checked between the timed loops; a wrong one ends the run.
 - Only one repeat's stores are open, and their directories are removed with it.
 """
@@ -12,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import gc
-import os
+import math
 import random
 import shutil
 from collections import defaultdict
@@ -20,22 +21,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from flash_kv.bench import checks
-from flash_kv.bench.compaction import RAW_COPY, compaction_rate, disk_bytes, raw_copy_rate
+from flash_kv.bench.budget import Part
 from flash_kv.bench.dataset import Dataset, in_slices
-from flash_kv.bench.histogram import PERCENTILES, Histogram, thinned
-from flash_kv.bench.results import BYTES_PER_KEY, LATENCY, MB_S, US, Row
+from flash_kv.bench.histogram import Histogram
+from flash_kv.bench.page_cache import sync_files
+from flash_kv.bench.results import US, Row
+from flash_kv.bench.rows import EMPTY, Rows
 from flash_kv.bench.stores.base import BenchmarkError, Handle, Store
 from flash_kv.bench.timing import empty_handle, latencies_ns
 from flash_kv.bench.workloads import DELETERANDOM, Stage, Work, Workload
 
-EMPTY = "empty call"
-"""The store that does nothing, measured among the others: its times are what is subtracted."""
-CURVE_POINTS = 200
-SPACE_AFTER_CHURN = "space after churn"
-SPACE_COMPACTED = "space after compaction"
-COMPACTION = "compaction"
+FIRST_SLICE_OPERATIONS = 1_000
+"""Slices double from here to those of the plan, so that a slow store need not do a whole one."""
+CHECKED_WHOLE_KEYS_MAX = 1_000_000
+"""Of more keys no whole scan is checked, which would take longer than what is measured."""
 
 Report = Callable[[str], None]
 
@@ -51,69 +53,32 @@ class Plan:
     operations: int
     slice_operations: int
     budget_s: float
-    """Time for one workload of one store in one repeat, after which the slice it is in is its last."""
+    """Time for one workload of one store in one repeat."""
     seed: int
     directory: Path
+    rounds: int = 1
+    """How often all but the loads is done within a repeat: for sizes whose load takes too long to repeat."""
+    load_budget_s: float = math.inf
+    """Time for the load of one store, without which it is left out at this size."""
     has_latencies: bool = True
-    has_compaction: bool = True
     report: Report = print
+    leave_out: Report = print
+    """Told what was planned and is not measured, and why."""
 
     def rows(self) -> Rows:
         return Rows(self.data.key_count, self.data.value_bytes)
 
 
-class Rows:
-    """The rows of a run as they grow, by workload, store and unit."""
-
-    def __init__(self, keys: int, value_bytes: int) -> None:
-        self._keys = keys
-        self._value_bytes = value_bytes
-        self._rows: dict[tuple[str, str, str], Row] = {}
-        self._histograms: dict[tuple[str, str], Histogram] = defaultdict(Histogram)
-
-    def add(self, workload: str, store: str, unit: str, sample: float) -> None:
-        key = (workload, store, unit)
-        if key not in self._rows:
-            self._rows[key] = self._row(workload, store, unit)
-        self._rows[key].samples.append(sample)
-
-    def add_latencies(self, workload: str, store: str, histogram: Histogram) -> None:
-        self._histograms[workload, store].merge(histogram)
-
-    def finished(self) -> list[Row]:
-        """All rows, the overhead of their workload's loop noted in each, and those of the latencies."""
-        rows = [row for row in self._rows.values() if row.store != EMPTY]
-        for row in rows:
-            empty = self._rows.get((row.workload, EMPTY, row.unit))
-            # The lowest: noise may make the overhead look larger, and subtracting its median would flatter all.
-            row.subtract = 0.0 if empty is None else min(empty.samples)
-        for (workload, store), histogram in self._histograms.items():
-            if store != EMPTY:
-                overhead_ns = self._histograms[workload, EMPTY].percentile(50.0)
-                rows.append(self._latency_row(workload, store, histogram, overhead_ns))
-        return rows
-
-    def _latency_row(self, workload: str, store: str, histogram: Histogram, overhead_ns: int) -> Row:
-        def us(value_ns: int) -> float:
-            return max(0, value_ns - overhead_ns) / 1e3
-
-        row = self._row(workload, store, LATENCY)
-        row.percentiles = {f"p{percent:g}": us(histogram.percentile(percent)) for percent in PERCENTILES}
-        row.curve = [(part, us(value)) for part, value in thinned(histogram.curve(), CURVE_POINTS)]
-        return row
-
-    def _row(self, workload: str, store: str, unit: str) -> Row:
-        return Row(workload=workload, store=store, unit=unit, keys=self._keys, value_bytes=self._value_bytes)
-
-
-def measure(plan: Plan) -> list[Row]:
-    """Run everything `repeats` times."""
+def measure(plan: Plan, part: Part | None = None) -> list[Row]:
+    """Run everything `repeats` times, or as often as there is time for: once in any case."""
     rows = plan.rows()
-    for number in range(plan.repeats):
+    stores = list(plan.stores)
+    for number in (part or Part(math.inf)).rounds(plan.repeats, at_least=1):
         root = plan.directory / f"repeat-{number}"
-        Repeat(
-            plan, rows, random.Random(plan.seed + number), root, f"repeat {number + 1} of {plan.repeats}"
-        ).run()
+        title = f"repeat {number + 1} of {plan.repeats}"
+        repeat = Repeat(plan, stores, rows, random.Random(plan.seed + number), root, title)
+        repeat.run()
+        stores = [store for store in stores if store.name not in repeat.too_slow]
         gc.collect()
     return rows.finished()
 
@@ -121,14 +86,19 @@ def measure(plan: Plan) -> list[Row]:
 class Repeat:
     """One repeat: the open stores, and the version that each key of each store is at."""
 
-    def __init__(self, plan: Plan, rows: Rows, rng: random.Random, root: Path, title: str) -> None:
+    def __init__(
+        self, plan: Plan, stores: list[Store], rows: Rows, rng: random.Random, root: Path, title: str
+    ) -> None:
         self.plan = plan
+        self.stores = stores
         self.rows = rows
         self.rng = rng
         self.root = root
         self.title = title
         self.handles: dict[str, Handle] = {}
         self.versions: dict[str, dict[int, int]] = defaultdict(dict)
+        self.too_slow: set[str] = set()
+        """Stores left out from here on: their load took more than its time."""
         self._version = 0
 
     def run(self) -> None:
@@ -144,15 +114,14 @@ class Repeat:
             return
         with self._open_for(loads[0]):
             self._load(loads[0])
-            self._check("load", is_whole=True)
-            for workload in self._of_stage("read"):
-                self._do(workload)
-            self._check("reading")
-            for workload in self._of_stage("change"):
-                self._do(workload)
-                self._check(workload.name)
-            if self.plan.has_compaction:
-                self._compact()
+            self._check("load", is_whole=self.plan.data.key_count <= CHECKED_WHOLE_KEYS_MAX)
+            for _ in range(self.plan.rounds):
+                for workload in self._of_stage("read"):
+                    self._do(workload)
+                self._check("reading")
+                for workload in self._of_stage("change"):
+                    self._do(workload)
+                    self._check(workload.name)
 
     def _of_stage(self, stage: Stage) -> list[Workload]:
         return [workload for workload in self.plan.workloads if workload.stage == stage]
@@ -162,7 +131,7 @@ class Repeat:
         """Fresh stores of those that promise what the workload is about; the floors and what promises nothing too."""
         others = ("nothing",) if workload.promise == "process" else ()
         try:
-            for store in self.plan.stores:
+            for store in self.stores:
                 if store.promise in (workload.promise, *others):
                     path = self.root / store.name
                     path.mkdir(parents=True)
@@ -178,15 +147,34 @@ class Repeat:
         """All keys into fresh stores in random order, then let background work end."""
         work = workload.draw(self.rng, self.plan.data.key_count, self.plan.operations)
         done = self._interleave(workload, work, version=0)
-        for name, handle in self.handles.items():
-            # What a slow store had no time for has to be in it all the same.
-            for part in in_slices(work[done[name] :], self.plan.slice_operations):
-                pairs = self.plan.data.pairs(part, 0)
-                if handle.kept is not None:
-                    handle.kept.append(pairs)
-                handle.put_many(pairs)
-            handle.settle()
-        os.sync()
+        for name, handle in list(self.handles.items()):
+            if self._finish_load(name, handle, work[done[name] :]):
+                handle.settle()
+            else:
+                self._give_up(name)
+        sync_files(self.root)
+
+    def _finish_load(self, name: str, handle: Handle, rest: list[int]) -> bool:
+        """What a slow store had no time for has to be in it all the same; False when it takes too long."""
+        plan, begin = self.plan, monotonic()
+        for part in in_slices(rest, plan.slice_operations):
+            if monotonic() - begin > plan.load_budget_s:
+                return False
+            pairs = plan.data.pairs(part, 0)
+            if handle.kept is not None:
+                handle.kept.append(pairs)
+            handle.put_many(pairs)
+        return True
+
+    def _give_up(self, name: str) -> None:
+        self.too_slow.add(name)
+        self.handles.pop(name).close()
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        self.rows.drop(name)
+        self.plan.leave_out(
+            f"{name} at {self.plan.data.key_count:,} keys of {self.plan.data.value_bytes:,} B values: they were not "
+            f"in it after {self.plan.load_budget_s:.0f} s"
+        )
 
     def _do(self, workload: Workload) -> None:
         self.plan.report(f"{self.title}: {workload.name}")
@@ -201,7 +189,9 @@ class Repeat:
         if workload is DELETERANDOM:
             self._bring_back(work, done, version)
         if workload.call is not None and self.plan.has_latencies:
-            self._take_latencies(workload, version)
+            # Of new values: a store may notice that it is given what it has, and write nothing.
+            self._version += 1
+            self._take_latencies(workload, 0 if workload.stage == "read" else self._version)
 
     def _bring_back(self, work: Work, done: dict[str, int], version: int) -> None:
         """What was deleted is not there, and is put again."""
@@ -218,7 +208,7 @@ class Repeat:
             self.versions[name].update(dict.fromkeys(deleted, version))
 
     def _contenders(self, workload: Workload, size: int) -> dict[str, Handle]:
-        unsafe = {store.name for store in self.plan.stores if not store.is_thread_safe}
+        unsafe = {store.name for store in self.stores if not store.is_thread_safe}
         found = {
             name: handle
             for name, handle in self.handles.items()
@@ -231,16 +221,35 @@ class Repeat:
         """One sample of `workload` for every store, its slices in turn; how much of the work each has done."""
         contenders = self._contenders(workload, len(work))
         total_ns, done = dict.fromkeys(contenders, 0), dict.fromkeys([*self.handles, *contenders], 0)
-        size = len(work) if workload.is_whole else self.plan.slice_operations
-        for part in in_slices(work, max(1, size)):
+        for part in [work] if workload.is_whole else self._slices(work):
             for name in self.rng.sample(list(contenders), len(contenders)):
-                if total_ns[name] < self.plan.budget_s * 1e9:
+                if self._has_time(total_ns[name], done[name], len(part)):
                     total_ns[name] += workload.step(contenders[name], self.plan.data, part, version)
                     done[name] += len(part)
         for name in contenders:
             sample_us = total_ns[name] / done[name] / workload.per / 1e3
-            self.rows.add(workload.name, name, US, sample_us)
+            self.rows.add(
+                workload.name,
+                name,
+                US,
+                sample_us,
+                operations=done[name] * workload.per,
+                planned=len(work) * workload.per,
+            )
         return done
+
+    def _slices(self, work: Work) -> list[Work]:
+        slices, begin = [], 0
+        size = min(FIRST_SLICE_OPERATIONS, self.plan.slice_operations)
+        while begin < len(work):
+            slices.append(work[begin : begin + size])
+            begin += size
+            size = min(2 * size, self.plan.slice_operations)
+        return slices
+
+    def _has_time(self, spent_ns: int, done: int, more: int) -> bool:
+        """Whether a store's next slice would end within its time; it always does one."""
+        return not done or spent_ns * (1 + more / done) <= self.plan.budget_s * 1e9
 
     def _take_latencies(self, workload: Workload, version: int = 0) -> None:
         """Each call of a workload by itself, over new work of the same kind."""
@@ -252,9 +261,9 @@ class Repeat:
         contenders = self._contenders(workload, len(work))
         histograms = {name: Histogram() for name in contenders}
         spent_ns = dict.fromkeys(contenders, 0)
-        for part in in_slices(work, self.plan.slice_operations):
+        for part in self._slices(work):
             for name in self.rng.sample(list(contenders), len(contenders)):
-                if spent_ns[name] >= self.plan.budget_s * 1e9:
+                if not self._has_time(spent_ns[name], histograms[name].total, len(part)):
                     continue
                 arguments = [data.keys(part)]
                 if workload.stage != "read":
@@ -269,24 +278,10 @@ class Repeat:
         for name, histogram in histograms.items():
             self.rows.add_latencies(workload.name, name, histogram)
 
-    def _compact(self) -> None:
-        """Each store's compaction, and before each a raw copy of as many bytes: disks change their mind."""
-        data, rows = self.plan.data, self.rows
-        self.plan.report(f"{self.title}: compaction")
-        names = [name for name, handle in self.handles.items() if handle.compact]
-        for name in self.rng.sample(names, len(names)):
-            rows.add(COMPACTION, RAW_COPY, MB_S, raw_copy_rate(self.root, data))
-            rows.add(SPACE_AFTER_CHURN, name, BYTES_PER_KEY, disk_bytes(self.root / name) / data.key_count)
-            rate = compaction_rate(self.handles[name], self.root / name, data)
-            rows.add(SPACE_COMPACTED, name, BYTES_PER_KEY, disk_bytes(self.root / name) / data.key_count)
-            if rate is not None:
-                rows.add(COMPACTION, name, MB_S, rate)
-        self._check("compaction")
-
     def _check(self, after: str, *, is_whole: bool = False) -> None:
         data = self.plan.data
         ordinals = self.rng.sample(range(data.key_count), min(data.key_count, checks.SAMPLE_KEYS))
-        ordered = {store.name for store in self.plan.stores if store.is_ordered}
+        ordered = {store.name for store in self.stores if store.is_ordered}
         for name, handle in self.handles.items():
             try:
                 checks.all_present(name, handle, data, ordinals, self.versions[name])

@@ -1,4 +1,8 @@
-"""A whole run: the workloads at one size, the sweeps over keys and sizes of values, memory, and opens."""
+"""A whole run: the workloads at one size, sweeps over keys and sizes of values, and what has processes of its own.
+
+Its parts follow each other, each with its share of the time if there is a limit (budget.py). A part that had no time
+for all of its repeats has fewer, and a store that takes too long for a part is left out of it; both are told.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,31 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from flash_kv.bench.budget import Budget, Part
 from flash_kv.bench.dataset import Dataset
+from flash_kv.bench.histogram import Histogram
 from flash_kv.bench.kill_check import check_survives_kill
 from flash_kv.bench.machine import machine_facts
-from flash_kv.bench.memory import is_measurable, measure_memory
-from flash_kv.bench.opening import measure_opening
-from flash_kv.bench.results import BYTES_PER_KEY, MS, Results, Row, StoreFacts
-from flash_kv.bench.runner import Plan, Rows, measure
+from flash_kv.bench.page_cache import how_pages_are_dropped
+from flash_kv.bench.parts import measure_alone
+from flash_kv.bench.results import Results, Row, StoreFacts
+from flash_kv.bench.runner import Plan, measure
 from flash_kv.bench.stores import DEFAULT_STORES, STORES, Store, select
 from flash_kv.bench.workloads import WORKLOADS, Workload
 
 KEY_BYTES = 16
 KEYS_MIN = 1_000
 VALUE_BYTES = 100
+MIB = 1024**2
 SWEPT = ("fillrandom", "readrandom", "overwrite")
-SWEEP_REPEATS_MAX = 3
-SWEEP_BYTES_MAX = 64 * 1024**2
+SWEEP_BYTES_MAX = 64 * MIB
 """Of the values of a sweep over their sizes: large ones come with fewer keys."""
-MEMORY_INDEX = "memory of the index"
-MEMORY_PRIVATE = "memory of the process"
-MEMORY_RESIDENT = "memory with mapped files"
+LARGE_KEYS = 5_000_000
+"""From so many keys on a store is loaded once, and only ours and the fastest peers are."""
+LARGE_PEERS = 2
+LARGE_LOAD_BUDGET_S = 240.0
+OTHERS = {"memory": 2.0, "opening": 6.0, "processes": 6.0, "compaction": 14.0}
+"""The parts whose stores have processes of their own, with what they need of a run's time; the main part needs 40."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +50,23 @@ class Settings:
     operations: int = 5_000
     slice_operations: int = 2_500
     budget_s: float = 0.1
+    minutes: float | None = None
+    """About how long the run may take; None: as long as it does."""
     stores: tuple[str, ...] = tuple(DEFAULT_STORES)
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     sweep_keys: tuple[int, ...] = ()
     sweep_value_bytes: tuple[int, ...] = ()
-    has_memory: bool = True
-    has_opening: bool = True
+    others: tuple[str, ...] = tuple(OTHERS)
+    log_bytes: int = 8 * MIB
+    """Keys and values written before a compaction is measured."""
+    load_budget_s: float = 10.0
+    """Time for the load of one store in a sweep or before a compaction."""
     seed: int = 1
     directory: Path | None = field(default=None, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "directory"}
-        return {"key_bytes": KEY_BYTES, **kept}
+        return {"key_bytes": KEY_BYTES, "cold_by": how_pages_are_dropped(), **kept}
 
 
 FULL = Settings(
@@ -61,8 +75,10 @@ FULL = Settings(
     operations=100_000,
     slice_operations=10_000,
     budget_s=0.5,
-    sweep_keys=(10_000, 100_000, 1_000_000),
-    sweep_value_bytes=(16, 1024, 16_384, 262_144, 1024**2),
+    sweep_keys=(10_000, 100_000, 1_000_000, 10_000_000),
+    sweep_value_bytes=(16, 1024, 16_384, 262_144, MIB),
+    log_bytes=256 * MIB,
+    load_budget_s=60.0,
 )
 QUICK = Settings()
 
@@ -71,10 +87,15 @@ class Suite:
     """One run; `report` is told what is being measured."""
 
     def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
+        # Before anything is measured: BenchmarkError where the library of latencies is missing.
+        Histogram()
         self.settings = settings
         self._report = report
+        self._left_out: list[str] = []
         self.stores, self.missing = select(list(settings.stores))
         self._workloads = [WORKLOADS[name] for name in settings.workloads]
+        seconds = None if settings.minutes is None else 60 * settings.minutes
+        self._budget = Budget(_weights(settings), seconds)
 
     def run(self) -> Results:
         """BenchmarkError when a store is wrong: nothing of the run is kept then."""
@@ -88,18 +109,41 @@ class Suite:
                 config=settings.as_json(),
                 stores=[StoreFacts.of(store) for store in self.stores],
                 missing=self.missing,
+                left_out=self._left_out,
             )
             for store in self.stores:
                 if store.promise != "nothing":
                     self._report(f"killed and opened again: {store.name}")
                     check_survives_kill(store, directory)
-            plan = self._plan(directory)
-            results.rows += measure(plan)
-            results.rows += self._sweeps(plan)
-            results.rows += self._others(plan)
+            self._run_parts(results, directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         return results
+
+    def _run_parts(self, results: Results, directory: Path) -> None:
+        plan = self._plan(directory)
+        part = self._budget.part("main")
+        results.rows += measure(replace(plan, budget_s=self._slot_s(part)), part)
+        self._tell_repeats(results)
+        for name in self.settings.others:
+            self._report(name)
+            results.rows += measure_alone(name, plan, self._budget.part(name), self.settings.log_bytes)
+        for keys, value_bytes in _sweeps(self.settings):
+            results.rows += self._sweep(plan, keys, value_bytes, results)
+
+    def _slot_s(self, part: Part) -> float:
+        """Time for a workload of a store, so that all repeats of the main part have time."""
+        latencies = sum(workload.call is not None for workload in self._workloads)
+        slots = max(1, self.settings.repeats * len(self.stores) * (len(self._workloads) + latencies))
+        # Half of the time goes to loads, checks and what is drawn.
+        return min(self.settings.budget_s, part.seconds_left / 2 / slots)
+
+    def _tell_repeats(self, results: Results) -> None:
+        done = max((len(row.samples) for row in results.rows), default=0)
+        if self._workloads and done < self.settings.repeats:
+            self._left_out.append(
+                f"{self.settings.repeats - done} of {self.settings.repeats} repeats: no time left"
+            )
 
     def _data(self, keys: int, value_bytes: int) -> Dataset:
         return Dataset(keys, KEY_BYTES, value_bytes, self.settings.seed)
@@ -114,59 +158,76 @@ class Suite:
             operations=settings.operations,
             slice_operations=settings.slice_operations,
             budget_s=settings.budget_s,
+            load_budget_s=settings.load_budget_s,
             seed=settings.seed,
             directory=directory,
             report=self._report,
+            leave_out=self._left_out.append,
         )
 
-    def _sweeps(self, plan: Plan) -> list[Row]:
-        """Cost against the number of keys, and against the size of values."""
+    def _sweep(self, plan: Plan, keys: int, value_bytes: int, results: Results) -> list[Row]:
+        """Cost at another number of keys, or another size of values."""
         settings = self.settings
-        sizes = [(keys, settings.value_bytes) for keys in settings.sweep_keys if keys != settings.keys]
-        sizes += [
-            (max(KEYS_MIN // 10, min(settings.keys, SWEEP_BYTES_MAX // value_bytes)), value_bytes)
-            for value_bytes in settings.sweep_value_bytes
-        ]
-        rows = []
-        for keys, value_bytes in sizes:
-            self._report(f"sweep: {keys:,} keys, values of {value_bytes:,} B")
-            rows += measure(
-                replace(
-                    plan,
-                    data=self._data(keys, value_bytes),
-                    workloads=[w for w in self._workloads if w.name in SWEPT],
-                    stores=[s for s in plan.stores if s.promise != "power"],
-                    repeats=min(SWEEP_REPEATS_MAX, settings.repeats),
-                    operations=min(keys, settings.operations),
-                    has_latencies=False,
-                    has_compaction=False,
-                )
-            )
-        return rows
-
-    def _others(self, plan: Plan) -> list[Row]:
-        """Memory per key and the time of opens, of the stores that are compared."""
-        rows = plan.rows()
+        self._report(f"sweep: {keys:,} keys, values of {value_bytes:,} B")
+        part = self._budget.part(_sweep_name(keys, value_bytes))
+        if not part.seconds_left:
+            self._left_out.append(f"{keys:,} keys of {value_bytes:,} B values: no time left")
+            return []
         stores = [store for store in plan.stores if store.promise != "power"]
-        if self.settings.has_memory and is_measurable():
-            for store in stores:
-                self._report(f"memory per key: {store.name}")
-                self._memory(store, plan, rows)
-        if self.settings.has_opening:
-            for store in (store for store in stores if not store.is_floor):
-                self._report(f"opening: {store.name}")
-                repeats = min(SWEEP_REPEATS_MAX, plan.repeats)
-                for name, sample_ms in measure_opening(store, plan.data, repeats, plan.directory):
-                    rows.add(name, store.name, MS, sample_ms)
-        return rows.finished()
+        load_budget_s, repeats, rounds = settings.load_budget_s, settings.repeats, 1
+        if keys >= LARGE_KEYS:
+            stores = _fastest(stores, results)
+            load_budget_s, repeats, rounds = LARGE_LOAD_BUDGET_S, 1, repeats
+        return measure(
+            replace(
+                plan,
+                data=self._data(keys, value_bytes),
+                workloads=[workload for workload in self._workloads if workload.name in SWEPT],
+                stores=stores,
+                repeats=repeats,
+                rounds=rounds,
+                operations=min(keys, settings.operations),
+                load_budget_s=min(load_budget_s, part.seconds_left / len(stores)),
+                has_latencies=False,
+            ),
+            part,
+        )
 
-    @staticmethod
-    def _memory(store: Store, plan: Plan, rows: Rows) -> None:
-        found = measure_memory(store, plan.data.key_count, KEY_BYTES, plan.data.value_bytes, plan.directory)
-        if found.index_bytes is not None:
-            rows.add(MEMORY_INDEX, store.name, BYTES_PER_KEY, found.index_bytes)
-        rows.add(MEMORY_PRIVATE, store.name, BYTES_PER_KEY, found.anonymous_bytes)
-        rows.add(MEMORY_RESIDENT, store.name, BYTES_PER_KEY, found.resident_bytes)
+
+def _fastest(stores: list[Store], results: Results) -> list[Store]:
+    """Ours, and the peers that read and load fastest in the main part."""
+    costs = {
+        store.name: sum(figure.median for name in SWEPT if (figure := results.us(name, store.name)))
+        for store in stores
+        if not (store.is_ours or store.is_floor)
+    }
+    kept = sorted((name for name in costs if costs[name]), key=lambda name: costs[name])[:LARGE_PEERS]
+    return [store for store in stores if store.is_ours or store.name in kept]
+
+
+def _sweep_name(keys: int, value_bytes: int) -> str:
+    return f"sweep {keys} {value_bytes}"
+
+
+def _sweeps(settings: Settings) -> list[tuple[int, int]]:
+    """(keys, bytes of a value) beside those of the main part, the largest last."""
+    if not set(settings.workloads) & set(SWEPT):
+        return []
+    sizes = [
+        (max(KEYS_MIN // 10, min(settings.keys, SWEEP_BYTES_MAX // value_bytes)), value_bytes)
+        for value_bytes in settings.sweep_value_bytes
+    ]
+    sizes += [(keys, settings.value_bytes) for keys in settings.sweep_keys]
+    main = (settings.keys, settings.value_bytes)
+    return [size for size in dict.fromkeys(sizes) if size != main]
+
+
+def _weights(settings: Settings) -> dict[str, float]:
+    """What each part needs of a run's time, in proportion."""
+    weights = {"main": 40.0, **{name: OTHERS[name] for name in settings.others}}
+    for keys, value_bytes in _sweeps(settings):
+        weights[_sweep_name(keys, value_bytes)] = min(24.0, 1.0 + keys / 200_000)
+    return weights
 
 
 def steps_of(settings: Settings) -> int:
@@ -174,17 +235,10 @@ def steps_of(settings: Settings) -> int:
     stores, _ = select(list(settings.stores))
     workloads: list[Workload] = [WORKLOADS[name] for name in settings.workloads]
     timed = sum(workload.call is not None for workload in workloads)
-    safe = [store for store in stores if store.promise != "power"]
     kept = sum(store.promise != "nothing" for store in stores)
-    sweeps = len([keys for keys in settings.sweep_keys if keys != settings.keys]) + len(
-        settings.sweep_value_bytes
-    )
-    per_sweep = 1 + min(SWEEP_REPEATS_MAX, settings.repeats) * (
-        len([w for w in workloads if w.name in SWEPT]) - 1
-    )
+    swept = len([workload for workload in workloads if workload.name in SWEPT and workload.stage != "load"])
     main = settings.repeats * (len(workloads) + timed)
-    others = len(safe) * settings.has_memory + sum(not s.is_floor for s in safe) * settings.has_opening
-    return kept + main + sweeps * per_sweep + others
+    return kept + main + len(settings.others) + len(_sweeps(settings)) * (1 + settings.repeats * swept)
 
 
 __all__ = ["FULL", "QUICK", "STORES", "Settings", "Suite", "steps_of"]

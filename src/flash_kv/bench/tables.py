@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
+from flash_kv.bench.compaction import COMPACTION, READ_AT_REST, READ_DURING
 from flash_kv.bench.figures import Figure, number, ratio
+from flash_kv.bench.legend import ORDERED, TIMED, promise_of
 from flash_kv.bench.machine import busy_lines, machine_lines
 from flash_kv.bench.results import BYTES_PER_KEY, LATENCY, MB_S, MS, US, Results, StoreFacts
 from flash_kv.bench.table import Table
-from flash_kv.bench.workloads import ORDER_NEEDED, WORKLOADS
 
-ORDERED = ("readseq", *ORDER_NEEDED)
-"""Stores that scan in no order are no peers here."""
+BESIDE_COMPACTION = (READ_AT_REST, READ_DURING)
 
 
 def facts(results: Results) -> list[str]:
@@ -23,17 +23,28 @@ def facts(results: Results) -> list[str]:
         f"{config['keys']:,} keys of {config['key_bytes']} B, values of {config['value_bytes']:,} B, "
         f"{config['repeats']} repeats, up to {config['operations']:,} operations of each workload per repeat and "
         f"{config['budget_s']:g} s for a store, seed {config['seed']}",
+        *_compaction_facts(results),
+        f"Taken out of the page cache where it says cold: {config['cold_by']}",
         *busy_lines(machine),
     ]
     if results.missing:
         lines.append(f"Not installed, so not measured: {', '.join(results.missing)}")
-    return lines
+    return [*lines, *(f"Left out: {text}" for text in results.left_out)]
+
+
+def _compaction_facts(results: Results) -> list[str]:
+    keys = next((row.keys for row in results.of_unit(MB_S)), None)
+    if keys is None:
+        return []
+    mib = results.config["log_bytes"] / 1024**2
+    text = f"Compactions: of {keys:,} keys, {mib:,.0f} MiB of keys and values written before"
+    return [text if mib >= 256 else f"{text}, too little to quote their rates: fixed costs are most of it"]
 
 
 def store_facts(results: Results) -> list[str]:
     return [
         f"{store.name}{f' {store.version}' if store.version else ''}: {store.settings}. "
-        f"Survives {store.survives}. Checked on read: {store.read_check}."
+        f"Survives {store.survives}. Checked on read: {store.read_check}. Opened by {store.sharing}."
         for store in results.stores
     ]
 
@@ -50,22 +61,39 @@ def our_best(results: Results, workload: str, promise: str) -> tuple[str, Figure
 
 
 def peer_of(results: Results, workload: str) -> tuple[str, Figure] | None:
-    promise = WORKLOADS[workload].promise
-    return results.best_peer(workload, is_ordered=workload in ORDERED, promise=promise)
+    return results.best_peer(workload, is_ordered=workload in ORDERED, promise=promise_of(workload))
 
 
 def where_peers_are_ahead(results: Results) -> list[str]:
     """One line for each workload in which a peer is faster than each of ours, however little."""
     lines = []
-    for name, workload in WORKLOADS.items():
-        ours, peer = our_best(results, name, workload.promise), peer_of(results, name)
+    for name in TIMED:
+        ours, peer = our_best(results, name, promise_of(name)), peer_of(results, name)
         if ours is not None and peer is not None and peer[1].median < ours[1].median:
             times = ratio(ours[1].median / max(peer[1].median, 1e-9))
             lines.append(f"{name}: {peer[0]} {peer[1]} us, {ours[0]} {ours[1]} us ({times} its time)")
+    lines += _ahead_beside_compaction(results)
     lines += _ahead_elsewhere(results, MB_S, "MB/s", lambda ours, peer: peer > ours)
     lines += _ahead_elsewhere(results, MS, "ms", lambda ours, peer: peer < ours)
     lines += _ahead_elsewhere(results, BYTES_PER_KEY, "bytes per key", lambda ours, peer: peer < ours)
     return lines
+
+
+def _ahead_beside_compaction(results: Results) -> list[str]:
+    """By the p99 of a get while a compaction runs."""
+    facts_of = {store.name: store for store in results.stores}
+    rows = [row for row in results.of_unit(LATENCY) if row.workload == READ_DURING]
+    p99 = {row.store: row.percentile("p99") for row in rows}
+    ours = {name: figure for name, figure in p99.items() if facts_of[name].is_ours}
+    ahead = {
+        name: figure
+        for name, figure in p99.items()
+        if name not in ours and ours and all(figure.median < our.median for our in ours.values())
+    }
+    if not ahead:
+        return []
+    theirs, own = (", ".join(f"{name} {figure}" for name, figure in named.items()) for named in (ahead, ours))
+    return [f"{READ_DURING}, p99, us: {theirs}; {own}"]
 
 
 def _ahead_elsewhere(
@@ -96,15 +124,16 @@ def tables_of(results: Results) -> list[Table]:
     stores = results.stores
     process = [store for store in stores if store.promise != "power"]
     power = [store for store in stores if store.promise == "power"]
-    tables = [_speed(results, process, "process"), _speed(results, power, "power")]
-    tables += [_latency(results), _other(results, MB_S), _other(results, MS), _other(results, BYTES_PER_KEY)]
+    tables = [_speed(results, process, "process"), _speed(results, power, "power"), _done(results)]
+    tables += [_latency(results), _beside_compaction(results), _other(results, MB_S)]
+    tables += [_other(results, MS), _other(results, BYTES_PER_KEY)]
     return [table for table in tables if table is not None]
 
 
 def _speed(results: Results, stores: list[StoreFacts], promise: str) -> Table | None:
     rows = []
-    for name, workload in WORKLOADS.items():
-        if workload.promise != promise or not any(results.us(name, store.name) for store in stores):
+    for name in TIMED:
+        if promise_of(name) != promise or not any(results.us(name, store.name) for store in stores):
             continue
         peer = peer_of(results, name)
         row = [name]
@@ -135,16 +164,61 @@ def _cell(results: Results, workload: str, store: StoreFacts, peer: tuple[str, F
     return text
 
 
+def _done(results: Results) -> Table | None:
+    """Of which workloads a store did less than the others, because it had no more time."""
+    slow = {
+        (row.workload, row.store): sum(row.operations) // len(row.operations)
+        for name in TIMED
+        for store in results.stores
+        if (row := results.find(name, store.name)) is not None and row.done_part < 1
+    }
+    if not slow:
+        return None
+    stores = [store.name for store in results.stores if any(store.name == name for _, name in slow)]
+    rows = []
+    for name in TIMED:
+        found = [slow.get((name, store)) for store in stores]
+        if any(count is not None for count in found):
+            planned = max(row.planned for row in results.of_unit(US) if row.workload == name)
+            rows.append([name, f"{planned:,}", *("" if count is None else f"{count:,}" for count in found)])
+    return Table(
+        "Operations per repeat of stores that had no time for all of them",
+        ["", "all", *stores],
+        rows,
+        "Where nothing stands a store did all. Its figure is of those it did.",
+    )
+
+
 def _latency(results: Results) -> Table | None:
-    rows = list(results.of_unit(LATENCY))
+    rows = [row for row in results.of_unit(LATENCY) if row.workload not in BESIDE_COMPACTION]
     if not rows:
         return None
     names = list(rows[0].percentiles)
     return Table(
-        "Latency of single calls, us, over all repeats",
+        "Latency of single calls, us: median of the repeats [lowest-highest]",
         ["", "", *(name if name != "p100" else "max" for name in names)],
-        [[row.workload, row.store, *(number(row.percentiles[name]) for name in names)] for row in rows],
+        [[row.workload, row.store, *(str(row.percentile(name)) for name in names)] for row in rows],
         "Each call timed by itself; what a clock read and an empty call take is subtracted.",
+    )
+
+
+def _beside_compaction(results: Results) -> Table | None:
+    rows = []
+    for store in results.stores:
+        rest, during = (results.find(name, store.name, LATENCY) for name in BESIDE_COMPACTION)
+        if rest is None or during is None:
+            continue
+        cells = [str(row.percentile(name)) for name in ("p50", "p99", "p100") for row in (rest, during)]
+        times = during.percentile("p99").median / max(rest.percentile("p99").median, 1e-9)
+        rows.append([store.name, *cells, ratio(times)])
+    if not rows:
+        return None
+    columns = [f"{name}, {when}" for name in ("p50", "p99", "max") for when in ("at rest", "during")]
+    return Table(
+        "A get at rest and while another thread compacts, us: median of the repeats [lowest-highest]",
+        ["", *columns, "p99 to p99 at rest"],
+        rows,
+        "Each call timed by itself, the clock included. What a store calls its compaction: its settings say.",
     )
 
 
@@ -155,7 +229,7 @@ def _other(results: Results, unit: str) -> Table | None:
     workloads = list(dict.fromkeys(row.workload for row in rows))
     found = {(row.workload, row.store): str(row.figure) for row in rows}
     titles = {
-        MB_S: "Compaction, MB/s of live keys and values, synced",
+        MB_S: f"{COMPACTION.capitalize()}, MB/s of live keys and values, synced",
         MS: "Opening and the first get, ms",
         BYTES_PER_KEY: "Memory and disk, bytes per key",
     }

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -27,6 +28,9 @@ HOT_KEYS = 16
 PREFIX_DIGITS_LESS = 2
 """A prefix leaves out so many of a key's last digits; every second number is a key, so half of 100 share one."""
 PREFIX_ITEMS = 10**PREFIX_DIGITS_LESS // 2
+
+_VERSION_BESIDE = 1_000
+"""Of the values that are written while others read: no workload's."""
 
 Work = list[Any]
 Step = Callable[[Handle, Dataset, Work, int], int]
@@ -157,21 +161,28 @@ def _prefix(handle: Handle, data: Dataset, ordinals: Work, _version: int) -> int
     return timing.time_iterations_ns(handle.prefix, prefixes)
 
 
+def _get_of_thread(handle: Handle, number: int) -> Callable[[bytes], bytes | None]:
+    return handle.get if handle.get_of_thread is None else handle.get_of_thread(number)
+
+
 def _threads(handle: Handle, data: Dataset, ordinals: Work, _version: int, *, threads: int) -> int:
     parts = [data.keys(ordinals[n::threads]) for n in range(threads)]
-    return timing.time_threads_ns([partial(timing.call_each, handle.get, keys) for keys in parts])
+    return timing.time_threads_ns(
+        [partial(timing.call_each, _get_of_thread(handle, n), keys) for n, keys in enumerate(parts)]
+    )
 
 
 def _read_beside_writes(handle: Handle, data: Dataset, ordinals: Work, _version: int, *, threads: int) -> int:
-    """Readers timed while one more thread overwrites, with the values that the keys have, until they are done."""
-    written = data.pairs(ordinals, 0)
+    """Readers timed while one more thread overwrites until they are done; then the values are put back."""
+    # In turn, since a store may notice that it is given the value that it has, and write nothing.
+    written = [data.pairs(ordinals, version) for version in (_VERSION_BESIDE, 0)]
     _keep(handle, written)
     ended = threading.Event()
 
     def write() -> None:
         put = handle.put
-        while True:
-            for key, value in written:
+        for pairs in itertools.cycle(written):
+            for key, value in pairs:
                 if ended.is_set():
                     return
                 put(key, value)
@@ -183,6 +194,7 @@ def _read_beside_writes(handle: Handle, data: Dataset, ordinals: Work, _version:
     finally:
         ended.set()
         writer.join()
+        handle.put_many(written[1])
 
 
 def _mix(handle: Handle, data: Dataset, operations: Work, version: int) -> int:

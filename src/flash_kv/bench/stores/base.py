@@ -10,11 +10,12 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Pairs = list[tuple[bytes, bytes]]
 Promise = Literal["nothing", "process", "power"]
@@ -78,12 +79,38 @@ class Handle:
     compact: Callable[[], int | None] | None = None
     """Rewrite the live data and sync it; the number of live records rewritten, None if it can't tell."""
     index_bytes: Callable[[], int] | None = None
+    get_of_thread: Callable[[int], Callable[[bytes], bytes | None]] | None = None
+    """For a store that is opened once for each thread: `get` of thread 0, 1, ..., closed with the handle."""
     kept: list[object] | None = None
     """For a store that holds the very objects it is given: whatever is passed to it is kept here as well.
 
     Else its overwrites and deletes would free objects all over the heap, the lists made for every later
     loop of every store would fill those holes, and all would be timed missing the cache on their arguments.
     """
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _refused(*_arguments: object) -> Any:
+    raise BenchmarkError("opened for reading single keys only")
+
+
+def reader(get: Callable[[bytes], bytes | None], close: Callable[[], object]) -> Handle:
+    """A handle of which only `get` and `close` are used."""
+    return Handle(
+        put=_refused,
+        get=get,
+        get_missing=get,
+        delete=_refused,
+        put_many=_refused,
+        batch=_refused,
+        get_many=_refused,
+        items=_refused,
+        close=close,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +133,28 @@ class Store:
     is_ours: bool = False
     is_thread_safe: bool = True
     """Whether one handle may be used by several threads at once."""
+    open_reader: Callable[[Path], Handle] | None = None
+    """Opens it for reading in one of several processes; None where only one process may have it open."""
+    has_readers_beside_writer: bool = False
+    """Whether those may be there while another process writes; else they are opened once it has closed."""
+    cut_power: Callable[[Path, Callable[[int], Pairs], int], object] | None = None
+    """Make a store at this path, of so many parts that the function gives, and leave what a power cut may; None for
+    stores of which nobody knows what was written back, short of cutting the power of a machine."""
     is_ready: Callable[[], bool] = always
     """Whether what it needs beside its module is there: a server, say."""
     is_floor: bool = False
     is_ordered: bool = True
     has_batch: bool = True
     """False where `put_many` and `batch` are loops of single puts and no one commit."""
+
+    @property
+    def sharing(self) -> str:
+        """In how many processes it may be open at once, in words."""
+        if self.open_reader is None:
+            return "one process at a time"
+        if self.has_readers_beside_writer:
+            return "several processes, which may write"
+        return "one process that writes, or several that read"
 
     def is_installed(self) -> bool:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import Handle, Store, each_of, one_by_one
+from flash_kv.bench.stores.base import Handle, Store, each_of, one_by_one, reader
 
 SIZE_BYTES_MAX = 1 << 42
 
@@ -39,6 +39,12 @@ def _open(path: Path) -> Handle:
     )
 
 
+def _open_reader(path: Path) -> Handle:
+    diskcache: Any = importlib.import_module("diskcache")
+    cache = diskcache.Cache(str(path))
+    return reader(cache.get, cache.close)
+
+
 DISKCACHE = Store(
     name="diskcache",
     module="diskcache",
@@ -48,4 +54,6 @@ DISKCACHE = Store(
     survives="process death: yes; power cut: what was checkpointed",
     read_check="none",
     open=_open,
+    open_reader=_open_reader,
+    has_readers_beside_writer=True,
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import flash_kv
-from flash_kv.bench.stores.base import Handle, Pairs, Promise, Store
+from flash_kv.bench.stores.base import Handle, Pairs, Promise, Store, reader
+from flash_kv.bench.stores.power_cut import power_cutter
 from flash_kv.options import IndexKind
 
 _SURVIVES: dict[str, str] = {
@@ -51,6 +52,14 @@ def _opener(index: IndexKind, durability: Literal["process", "always"]) -> Calla
     return open_store
 
 
+def _reader_opener(index: IndexKind) -> Callable[[Path], Handle]:
+    def open_reader(path: Path) -> Handle:
+        db = flash_kv.open(path, index=index, read_only=True)
+        return reader(db.get, db.close)
+
+    return open_reader
+
+
 def _store(index: IndexKind, durability: Literal["process", "always"], promise: Promise) -> Store:
     return Store(
         name=f"flash_kv-{index}" + ("" if durability == "process" else f"-{durability}"),
@@ -61,6 +70,8 @@ def _store(index: IndexKind, durability: Literal["process", "always"], promise: 
         survives=_SURVIVES[durability],
         read_check="CRC32C of the whole record on every read",
         open=_opener(index, durability),
+        open_reader=None if promise == "power" else _reader_opener(index),
+        cut_power=None if promise == "power" else power_cutter(index),
         is_ours=True,
         is_ordered=index != "hash",
     )

@@ -10,13 +10,13 @@ us per get and read one old state for ever, which is no `get`; `get_many` does u
 from __future__ import annotations
 
 import importlib
-import os
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import Handle, Pairs, Store
+from flash_kv.bench.stores.base import Handle, Pairs, Store, reader, sync_file
 
 MAP_BYTES = 64 * 1024**3
 """Address space and sparse file size, not disk: LMDB can't grow its map while it runs."""
@@ -31,6 +31,13 @@ def _opener(*, writemap: bool, sync: bool) -> Callable[[Path], Handle]:
         return _handle(env, path)
 
     return open_store
+
+
+def _open_reader(path: Path) -> Handle:
+    lmdb: Any = importlib.import_module("lmdb")
+    env = lmdb.open(str(path), map_size=MAP_BYTES, readonly=True, readahead=False)
+    begin = env.begin
+    return reader(lambda key: begin().get(key), env.close)
 
 
 def _handle(env: Any, path: Path) -> Handle:
@@ -84,10 +91,10 @@ def _handle(env: Any, path: Path) -> Handle:
     def compact() -> None:
         # LMDB compacts by copying to a new environment (mdb_copy -c), which is not synced by itself.
         copy = path / "compacted"
-        copy.mkdir(exist_ok=True)
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
         env.copy(str(copy), compact=True)
-        with (copy / "data.mdb").open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(copy / "data.mdb")
 
     return Handle(
         put=put,
@@ -119,6 +126,8 @@ def _store(name: str, *, writemap: bool, sync: bool = False) -> Store:
         else "process death: yes; power cut: may damage the file (sync=False)",
         read_check="none",
         open=_opener(writemap=writemap, sync=sync),
+        open_reader=None if sync else _open_reader,
+        has_readers_beside_writer=True,
     )
 
 

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import BenchmarkError, Handle, Pairs, Store, one_by_one
+from flash_kv.bench.stores.base import BenchmarkError, Handle, Pairs, Store, one_by_one, reader
 
 SOCKET_PATH_BYTES_MAX = 100
 START_TIMEOUT_S = 30.0
+POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 
 
@@ -58,7 +59,7 @@ def _open(path: Path) -> Handle:
                 server.kill()
                 server.wait()
                 raise BenchmarkError("redis: the server did not start") from None
-            time.sleep(0.02)
+            time.sleep(POLL_S)
 
     def batch(pairs: Pairs) -> None:
         pipeline = client.pipeline(transaction=True)
@@ -75,6 +76,15 @@ def _open(path: Path) -> Handle:
             if cursor == 0:
                 return
 
+    def compact() -> None:
+        # The server syncs the new file before it takes the place of the old one.
+        client.bgrewriteaof()
+        while (
+            client.info("persistence")["aof_rewrite_in_progress"]
+            or (client.info("persistence")["aof_rewrite_scheduled"])
+        ):
+            time.sleep(POLL_S)
+
     def close() -> None:
         client.close()
         server.terminate()
@@ -90,7 +100,15 @@ def _open(path: Path) -> Handle:
         get_many=client.mget,
         items=items,
         close=close,
+        compact=compact,
     )
+
+
+def _open_reader(path: Path) -> Handle:
+    """Another client of the server that the first process started."""
+    redis: Any = importlib.import_module("redis")
+    client = redis.Redis(unix_socket_path=str(path / "s"))
+    return reader(client.get, client.close)
 
 
 REDIS = Store(
@@ -102,6 +120,8 @@ REDIS = Store(
     survives="process death, of the server too: yes; power cut: what the system had written back",
     read_check="none",
     open=_open,
+    open_reader=_open_reader,
+    has_readers_beside_writer=True,
     is_ready=_has_server,
     is_ordered=False,
 )

@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import Handle, Pairs, Store
+from flash_kv.bench.stores.base import Handle, Pairs, Store, reader
 
 BLOCK_CACHE_BYTES = 1024**3
 
@@ -31,6 +31,13 @@ def _options(rocksdict: Any) -> Any:
 
 def _opener(*, sync: bool) -> Callable[[Path], Handle]:
     return lambda path: _open(path, sync=sync)
+
+
+def _open_reader(path: Path) -> Handle:
+    rocksdict: Any = importlib.import_module("rocksdict")
+    access = rocksdict.AccessType.read_only()
+    db = rocksdict.Rdict(str(path), _options(rocksdict), access_type=access)
+    return reader(db.get, db.close)
 
 
 def _open(path: Path, *, sync: bool) -> Handle:
@@ -100,6 +107,7 @@ def _store(name: str, *, sync: bool) -> Store:
         else "process death: yes; power cut: what was synced",
         read_check="block checksum when a block is read into the cache",
         open=_opener(sync=sync),
+        open_reader=None if sync else _open_reader,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import Handle, Store, each_of, one_by_one
+from flash_kv.bench.stores.base import Handle, Store, each_of, one_by_one, reader
 
 
 def _open(path: Path) -> Handle:
@@ -44,6 +44,12 @@ def _open(path: Path) -> Handle:
     )
 
 
+def _open_reader(path: Path) -> Handle:
+    semidbm: Any = importlib.import_module("semidbm")
+    db = semidbm.open(str(path), "r")
+    return reader(db.__getitem__, db.close)
+
+
 SEMIDBM = Store(
     name="semidbm",
     module="semidbm",
@@ -53,6 +59,7 @@ SEMIDBM = Store(
     survives="process death: yes; power cut: what was synced",
     read_check="none (verify_checksums=False, its default)",
     open=_open,
+    open_reader=_open_reader,
     is_ordered=False,
     is_thread_safe=False,
     has_batch=False,

@@ -1,7 +1,7 @@
 """SQLite, by the module sqlite3 and by dbm.sqlite3, which Python has from 3.13 on.
 
 `synchronous=OFF` in WAL mode hands every commit to write(2) and syncs nothing: a killed process loses nothing. `FULL`
-syncs the WAL with each commit. One connection, autocommit, a transaction for a batch.
+syncs the WAL with each commit. One connection for each thread, autocommit, a transaction for a batch; VACUUM compacts.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flash_kv.bench.stores.base import Handle, Pairs, Store, each_of, one_by_one
+from flash_kv.bench.stores.base import Handle, Pairs, Store, each_of, one_by_one, reader, sync_file
 
+FILE = "kv.sqlite"
 CACHE_KIB = 1024**2
 _PUT = "INSERT INTO kv VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
 _GET = "SELECT value FROM kv WHERE key = ?"
@@ -23,19 +24,53 @@ def _opener(synchronous: str) -> Callable[[Path], Handle]:
     return lambda path: _open(path, synchronous)
 
 
-def _open(path: Path, synchronous: str) -> Handle:
-    db = sqlite3.connect(path / "kv.sqlite", isolation_level=None, check_same_thread=False)
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path / FILE, isolation_level=None, check_same_thread=False)
     for setting in ("journal_mode=WAL", f"synchronous={synchronous}", f"cache_size=-{CACHE_KIB}"):
         db.execute(f"PRAGMA {setting}")
+    return db
+
+
+def _get_of(db: sqlite3.Connection) -> Callable[[bytes], bytes | None]:
+    execute = db.execute
+
+    def get(key: bytes) -> bytes | None:
+        row = execute(_GET, (key,)).fetchone()
+        return None if row is None else row[0]
+
+    return get
+
+
+def _open_reader(path: Path) -> Handle:
+    db = _connect(path, "OFF")
+    get = _get_of(db)
+    return reader(get, db.close)
+
+
+def _open(path: Path, synchronous: str) -> Handle:
+    db = _connect(path, synchronous)
+    of_threads: dict[int, sqlite3.Connection] = {}
     db.execute("CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
     execute = db.execute
 
     def put(key: bytes, value: bytes) -> None:
         execute(_PUT, (key, value))
 
-    def get(key: bytes) -> bytes | None:
-        row = execute(_GET, (key,)).fetchone()
-        return None if row is None else row[0]
+    get = _get_of(db)
+
+    def get_of_thread(number: int) -> Callable[[bytes], bytes | None]:
+        if number not in of_threads:
+            of_threads[number] = _connect(path, synchronous)
+        return _get_of(of_threads[number])
+
+    def close() -> None:
+        for connection in (*of_threads.values(), db):
+            connection.close()
+
+    def compact() -> None:
+        execute("VACUUM")
+        execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sync_file(path / FILE)
 
     def put_many(pairs: Pairs) -> None:
         execute("BEGIN")
@@ -71,7 +106,9 @@ def _open(path: Path, synchronous: str) -> Handle:
         reverse=lambda: execute("SELECT key, value FROM kv ORDER BY key DESC"),
         scan_from=scan_from,
         prefix=prefix,
-        close=db.close,
+        close=close,
+        compact=compact,
+        get_of_thread=get_of_thread,
     )
 
 
@@ -88,6 +125,8 @@ def _store(name: str, synchronous: str) -> Store:
         else "process death: yes; power cut: may damage the file (synchronous=OFF)",
         read_check="none",
         open=_opener(synchronous),
+        open_reader=None if is_synced else _open_reader,
+        has_readers_beside_writer=True,
     )
 
 
