@@ -11,8 +11,8 @@ import pytest
 
 from flash_kv import errors
 from flash_kv.cli import main as main_module
-from flash_kv.cli import opening
 from flash_kv.cli.commands import get
+from flash_kv.cli.flags import FieldOption
 from flash_kv.cli.program import COMMANDS, program
 from flash_kv.options import Options
 
@@ -47,7 +47,7 @@ def test_wrong_usage_is_one_line_that_names_the_help(run, arguments) -> None:
 
 
 def test_every_option_of_the_store_is_a_flag_and_no_other() -> None:
-    flags = {option.name for option in get.command.params if isinstance(option, opening.StoreOption)}
+    flags = {option.name for option in get.command.params if isinstance(option, FieldOption)}
     fields = {field.name for field in dataclasses.fields(Options)} - {"read_only", "create"}
     assert flags == {f"store_{name}" for name in fields}
 

@@ -27,7 +27,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "torture"),
     (SURFACE,),
     ("bench",),
-    ("server", "cli", "integrations"),
+    ("server", "client"),
+    ("cli", "integrations"),
 )
 PLACES = {part: place for place, parts in enumerate(LAYERS) for part in parts}
 ROOT = Path(__file__).parents[2]
@@ -131,7 +132,8 @@ def test_imports_point_one_way() -> None:
         ("io/map_cy.pxd", "from flash_kv.log.names cimport (\n    segment,  # the newest\n    hint,\n)"),
         ("engine/db.py", "import flash_kv"),
         ("engine/db.py", "from flash_kv import DB"),
-        ("cli/main.py", "import flash_kv.server"),
+        ("server/process.py", "import flash_kv.cli.main"),
+        ("client/store.py", "import flash_kv.server.settings"),
         ("errors.py", "import flash_kv.options"),
         ("extras/new.py", "import flash_kv.io"),
     ],
@@ -153,7 +155,8 @@ def test_an_import_against_the_arrow_is_found(tmp_path: Path, path: str, text: s
         ("log/names.py", "from ..io import files\nimport logging"),
         ("log/map_cy.py", "from cython.cimports.flash_kv.intrinsics import prefetch"),
         ("engine/db.py", "from flash_kv.index import tree\nfrom flash_kv.errors import FlashKVError"),
-        ("cli/main.py", "import flash_kv\nfrom flash_kv import DB, errors"),
+        ("cli/main.py", "import flash_kv\nfrom flash_kv import DB, errors\nimport flash_kv.server.process"),
+        ("server/service.py", "from flash_kv import DB"),
         ("__init__.py", "from flash_kv import _compiled\nfrom flash_kv.engine.db import DB"),
         ("engine/core_cy.pxd", "from libc.stdint cimport uint64_t\nfrom flash_kv.io.map_cy cimport Map"),
     ],
@@ -165,7 +168,18 @@ def test_an_import_along_the_arrow_is_allowed(tmp_path: Path, path: str, text: s
 
 
 def _make_package(source_root: Path) -> None:
-    for part in ("io", "log", "index", "engine", "types", "torture", "server", "cli", "integrations"):
+    for part in (
+        "io",
+        "log",
+        "index",
+        "engine",
+        "types",
+        "torture",
+        "server",
+        "client",
+        "cli",
+        "integrations",
+    ):
         (source_root / "flash_kv" / part).mkdir(parents=True)
     for module in ("__init__", "_compiled", "errors", "options"):
         (source_root / "flash_kv" / f"{module}.py").touch()

@@ -33,6 +33,7 @@ COMMANDS = (
     "verify",
     "repair",
     "backup",
+    "serve",
     "torture",
     "bench",
     "demo",

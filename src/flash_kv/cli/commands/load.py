@@ -12,12 +12,13 @@ from typing import Any, BinaryIO
 import click
 
 from flash_kv.cli.exits import BadRow, ExitCode, Failure, InputError
+from flash_kv.cli.flags import Size
 from flash_kv.cli.formats.choice import STREAM_FORMATS, TREE, format_of, make_reader
 from flash_kv.cli.formats.rows import ReadOptions, RowReader
 from flash_kv.cli.formats.tree import TreeReader
 from flash_kv.cli.loading import Loader, LoadReport
 from flash_kv.cli.marks import source_identity
-from flash_kv.cli.opening import STORE_PATH, Size, StoreCommand, open_store, store_options
+from flash_kv.cli.opening import STORE_PATH, StoreCommand, open_store, store_options
 from flash_kv.cli.output import count_of, is_terminal, notice, print_json, rate, stdin_bytes
 from flash_kv.cli.progress import progress_bar
 from flash_kv.cli.resuming import MarkedLoad

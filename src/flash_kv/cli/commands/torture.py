@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from flash_kv.cli.exits import ExitCode
-from flash_kv.cli.opening import DurabilityType
+from flash_kv.cli.flags import DurabilityType
 from flash_kv.cli.output import count_of, is_terminal, notice, print_json
 from flash_kv.cli.progress import progress_bar
 from flash_kv.options import IndexKind, IoKind

@@ -1,0 +1,1 @@
+"""The server: a store over HTTP. `flash-kv serve` and `running` start it; docs/http.md has the interface."""

@@ -1,0 +1,262 @@
+"""`Connection`: uvicorn's protocol over llhttp, with the limits and refusals that it leaves to others.
+
+What llhttp refuses by itself: both lengths at once, two lengths, bare LF and CR, obs-fold, NUL, chunks that do not end
+where they say. What is refused here: heads that are too long or come too slowly, too many headers, no Host or two, a
+transfer coding other than chunked, a fragment in the path, too many connections, bodies that come too slowly, clients
+that do not take their answer.
+
+Rules: a refusal closes the connection. It is never written into an answer that has begun: one that is whole otherwise
+is finished first, any other is cut off. Nothing that follows a refused byte is read as a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from flash_kv.server.http.problems import Problem
+
+if TYPE_CHECKING:
+    from flash_kv.server.service import Service
+
+# What has to come of a body within `transfer_timeout_s`.
+BODY_BYTES_MIN = 4096
+# How long a refused client may go on sending: a connection closed on unread bytes is reset, and the answer lost.
+LINGER_S = 2.0
+
+
+class Config(uvicorn.Config):
+    """uvicorn's settings, and the service that connections belong to."""
+
+    service: Service
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a client."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        assert isinstance(config, Config)
+        self.settings = config.service.settings
+        now = self.loop.time()
+        # Since when the head of a request is awaited, None while there is none; the first one from the beginning.
+        self.head_since: float | None = now
+        self.head_bytes = 0
+        # The request that is being answered; `cycle` is the last one that came, which may wait behind it.
+        self.active: RequestResponseCycle | None = None
+        self.idle_since = now
+        # Since when the client takes nothing of its answer.
+        self.stalled_since: float | None = None
+        self.body_bytes = 0
+        self.window_since = now
+        self.window_bytes = 0
+        self.closing_since: float | None = None
+        self.refusal: Problem | None = None
+        self.is_refused = False
+
+    # -- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.connections_max:
+            limit = self.settings.connections_max
+            self.refuse(Problem(503, f"there are {limit} connections already", slug="busy", limit=limit))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self.active is not None:
+            self.active.disconnected = True
+            self.active.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_refused:
+            return
+        if self.head_since is not None:
+            self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_since is not None and self.head_bytes > self.settings.header_bytes_max:
+            self.refuse(self._head_problem())
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stalled_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stalled_since = None
+
+    # -- what the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.head_since = self.loop.time()
+        self.head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self.head_since = None
+        self._require_sound_head()
+        waiting = len(self.pipeline)
+        super().on_headers_complete()
+        if len(self.pipeline) == waiting:
+            self.active = self.cycle
+            self.body_bytes = self.window_bytes = 0
+            self.window_since = self.loop.time()
+        if self.parser.should_upgrade():
+            # There is nothing to upgrade to: the request is answered, and what follows is none.
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        self.active = self.pipeline[-1][0] if self.pipeline else None
+        self.idle_since = self.window_since = self.loop.time()
+        if self.head_since is not None:
+            self.head_since = self.idle_since
+        super().on_response_complete()
+
+    def _require_sound_head(self) -> None:
+        """Raise, which makes the parser end with an error, with the problem left in `refusal`."""
+        size, hosts, codings = len(self.url), 0, 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings += 1
+                if value.strip().lower() != b"chunked":
+                    self._give_up(400, "the transfer coding has to be chunked")
+        version = self.parser.get_http_version()
+        if size > self.settings.header_bytes_max or len(self.headers) > self.settings.headers_max:
+            self.refusal = self._head_problem()
+            raise self.refusal
+        if version not in ("1.1", "1.0"):
+            self._give_up(505, "this is a server for HTTP/1.1")
+        if hosts != 1 and (hosts or version == "1.1"):
+            self._give_up(400, "a request needs one Host")
+        if codings > 1 or (codings and version == "1.0"):
+            self._give_up(400, "the transfer coding may be given once, and with HTTP/1.1")
+        if b"#" in self.url:
+            self._give_up(400, "a fragment is no part of a request: write %23 for #")
+
+    def _give_up(self, status: int, detail: str) -> None:
+        self.refusal = Problem(status, detail, slug="malformed")
+        raise self.refusal
+
+    def _head_problem(self) -> Problem:
+        settings = self.settings
+        if len(self.url or b"") > settings.header_bytes_max // 2:
+            text = (
+                f"the head of a request may have {settings.header_bytes_max} bytes: send long keys in a body"
+            )
+            return Problem(414, text, slug="too-large", limit=settings.header_bytes_max)
+        text = f"a request may have {settings.headers_max} headers, {settings.header_bytes_max} bytes with its path"
+        return Problem(431, text, slug="too-large", limit=settings.header_bytes_max)
+
+    # -- refusals
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls for bytes that are no HTTP."""
+        refusal, self.refusal = self.refusal, None
+        self.refuse(refusal or Problem(400, "the request is malformed", slug="malformed"))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with `problem`, if nothing else is being answered, and end the connection."""
+        if self.is_refused or self.transport.is_closing():
+            return
+        self.is_refused = True
+        active = self.active
+        if active is not None and not active.response_complete:
+            if not active.more_body and not self.pipeline and self.cycle is active:
+                # This is about what came behind it.
+                active.keep_alive = False
+                return
+            active.disconnected = True
+            active.message_event.set()
+            if active.response_started or self.cycle is not active:
+                self.transport.abort()
+                return
+        self._write_refusal(problem)
+
+    def _write_refusal(self, problem: Problem) -> None:
+        answer = problem.answer()
+        lines = [
+            b"HTTP/1.1 %d %s" % (problem.status, problem.document()["title"].encode()),
+            *(name + b": " + value for name, value in answer.headers),
+            b"content-length: %d" % len(answer.body),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join([*lines, b"", answer.body]))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.closing_since = self.loop.time()
+        else:
+            self.transport.close()
+
+    # -- the clock
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: end the connection when its client has taken too long."""
+        settings = self.settings
+        if self.is_refused or self.transport.is_closing():
+            if self.closing_since is None:
+                self.closing_since = now
+            patience_s = LINGER_S if self.is_refused and self.active is None else settings.transfer_timeout_s
+            if now - self.closing_since > patience_s:
+                self.transport.abort()
+        elif self.stalled_since is not None:
+            if now - self.stalled_since > settings.transfer_timeout_s:
+                self.transport.abort()
+        elif self.active is not None:
+            self._sweep_body(now)
+        elif self.head_since is not None:
+            if now - self.head_since > settings.header_timeout_s:
+                self.refuse(Problem(408, "the head of the request took too long", slug="slow"))
+        elif now - self.idle_since > settings.idle_timeout_s:
+            self.transport.close()
+
+    def _sweep_body(self, now: float) -> None:
+        assert self.active is not None
+        if not self.active.more_body or self.flow.read_paused:
+            # Nothing is awaited from the client.
+            self.window_since, self.window_bytes = now, self.body_bytes
+        elif now - self.window_since > self.settings.transfer_timeout_s:
+            if self.body_bytes - self.window_bytes < BODY_BYTES_MIN:
+                self.refuse(Problem(408, "the body of the request took too long", slug="slow"))
+            self.window_since, self.window_bytes = now, self.body_bytes
+
+    def shutdown(self) -> None:
+        """What uvicorn calls when the server stops."""
+        if self.is_refused and self.active is None:
+            self.transport.close()
+            return
+        super().shutdown()
+        for cycle, _ in self.pipeline:
+            cycle.keep_alive = False
+        if self.active is not None:
+            self.active.keep_alive = False
+
+
+async def sweep_for_ever(state: ServerState, interval_s: float) -> None:
+    """Look after all connections until cancelled."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(interval_s)
+            now = loop.time()
+            for connection in list(state.connections):
+                if isinstance(connection, Connection):
+                    connection.sweep(now)

@@ -1,0 +1,16 @@
+"""The one list of all resources: each gives its routes for a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flash_kv.server.http import kv
+from flash_kv.server.http.routing import Route
+from flash_kv.server.service import Service
+
+RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (kv.routes,)
+
+
+def all_routes(service: Service) -> list[Route]:
+    """The routes of every resource."""
+    return [route for make in RESOURCES for route in make(service)]

@@ -1,0 +1,63 @@
+"""The table of routes: a path, or a path's beginning, and a method lead to a handler and the scope it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from flash_kv.server.auth import Scope
+from flash_kv.server.http.answers import Answer
+from flash_kv.server.http.problems import Problem
+from flash_kv.server.http.requests import Request
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one resource.
+
+    `path` is as documented: "/v1/count", or with a tail "/v1/kv/{key}", which is everything from there on, slashes too,
+    and may be empty: `Request.rest`. A route for GET answers HEAD as well.
+    """
+
+    method: str
+    path: str
+    handle: Handler
+    scope: Scope | None
+    """What a token needs for it; None: no token at all."""
+
+
+class Table:
+    """Routes, to be found by path and method."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._exact: dict[bytes, dict[str, Route]] = {}
+        self._tails: dict[bytes, dict[str, Route]] = {}
+        for route in self.routes:
+            head, brace, _ = route.path.partition("{")
+            methods = (self._tails if brace else self._exact).setdefault(head.encode(), {})
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                if method in methods:
+                    raise ValueError(f"two routes for {method} {route.path}")
+                methods[method] = route
+        # The longest first: the more special one wins.
+        self._heads = sorted(self._tails, key=len, reverse=True)
+
+    def find(self, method: str, path: bytes) -> tuple[Route, bytes]:
+        """The route and what follows its path, still encoded. Problem 404 or 405 when there is none."""
+        methods = self._exact.get(path)
+        rest = b""
+        if methods is None:
+            for head in self._heads:
+                if path.startswith(head):
+                    methods, rest = self._tails[head], path[len(head) :]
+                    break
+            else:
+                raise Problem(404, "there is nothing at this path", slug="no-route")
+        route = methods.get(method)
+        if route is None:
+            allowed = ", ".join(sorted(methods))
+            raise Problem(405, f"there is {allowed} here", headers=[(b"allow", allowed.encode())])
+        return route, rest

@@ -1,0 +1,100 @@
+"""`Service`: what all resources of a server share: the store, the settings, threads, who watches requests.
+
+A resource gets it once, when its routes are made. What runs beside requests (a task, a watcher) is started by a
+function in `starters` and ended by one in `stoppers`, both in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from flash_kv import DB
+from flash_kv.server.auth import Gate
+from flash_kv.server.settings import ServerSettings
+
+# So many commits can wait for one sync together.
+THREADS_MAX = 32
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Finished(NamedTuple):
+    """One request that was answered, as observers see it."""
+
+    method: str
+    route: str
+    """The path of its route as documented, such as "/v1/kv/{key}"; "" when there is none."""
+    path: bytes
+    """The path as the client wrote it."""
+    status: int
+    """That of the answer; 499 when the client went away before there was one."""
+    at: float
+    """When it began, in seconds since 1970."""
+    duration_s: float
+    """From its head to the last byte handed to the connection; a stream's whole life."""
+    bytes_in: int
+    bytes_out: int
+    """Of the bodies."""
+    client: str
+    """The address it came from."""
+
+
+class Service:
+    """A store being served. Made before the event loop runs, ended by `close` after it."""
+
+    def __init__(self, db: DB, settings: ServerSettings | None = None) -> None:
+        self.db = db
+        self.settings = settings or ServerSettings()
+        self.gate = Gate(self.settings.token_file)
+        self.observers: list[Callable[[Finished], None]] = []
+        self.starters: list[Callable[[], Awaitable[None]]] = []
+        self.stoppers: list[Callable[[], Awaitable[None]]] = []
+        self.started_at = time.time()
+        self.started_monotonic = time.monotonic()
+        # Set once the server is told to stop: streams without an end finish then.
+        self.stopping = asyncio.Event()
+        # How many connections there are; the server puts its own count here.
+        self.connection_count: Callable[[], int] = lambda: 0
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="flash-kv-server")
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.stopping.is_set()
+
+    @property
+    def always_waits(self) -> bool:
+        """True when every commit of the store waits for the disk, so that none belongs into the event loop."""
+        return self.db.options.durability not in ("process",)
+
+    async def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """`function(...)` in a thread: for what may wait for the disk or takes more than a millisecond.
+
+        A request that is cancelled meanwhile still waits for the call to end: what it uses stays valid until then.
+        """
+        future = self.submit(function, *args, **kwargs)
+        wrapped = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(wrapped)
+        except asyncio.CancelledError:
+            while not future.done():
+                try:
+                    await asyncio.wait([wrapped])
+                except asyncio.CancelledError:
+                    # Cancelled again, at the end of the stop's time: the call is still to be waited for.
+                    continue
+            if not wrapped.cancelled():
+                wrapped.exception()
+            raise
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """`function(...)` in a thread, from anywhere; for jobs that no request waits for."""
+        return self._threads.submit(function, *args, **kwargs)
+
+    def close(self) -> None:
+        """End the threads; what they do is finished first."""
+        self._threads.shutdown()
