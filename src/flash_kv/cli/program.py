@@ -34,6 +34,7 @@ COMMANDS = (
     "repair",
     "backup",
     "serve",
+    "token",
     "torture",
     "bench",
     "demo",

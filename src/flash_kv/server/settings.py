@@ -82,8 +82,9 @@ class ServerSettings:
     # Bytes of one value, at most; default 64 MiB. A longer one is refused with 413.
     value_bytes_max: int = 64 * MIB
 
-    # Bytes of one JSON body (batches, lists of keys), at most; default 64 MiB. It is held in memory.
-    body_bytes_max: int = 64 * MIB
+    # Bytes of one JSON body (batches, lists of keys) and of one line or frame of a load, at most; default 16 MiB. It is
+    # held in memory, and nothing else is served while it is parsed.
+    body_bytes_max: int = 16 * MIB
 
     # Bytes of a value from which on it is spooled to an unnamed file beside the store while it arrives; default 1 MiB.
     spool_bytes: int = 1 * MIB
@@ -148,7 +149,7 @@ class ServerSettings:
             return []
         return [
             f"http={self.http!r} can be reached from other machines, which needs token_file: make one with "
-            "'flash-kv token add FILE', or listen at 127.0.0.1"
+            "'flash-kv token FILE NAME --scope read', or listen at 127.0.0.1"
         ]
 
     def _tls_faults(self) -> list[str]:

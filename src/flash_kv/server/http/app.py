@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from flash_kv.errors import FlashKVError
 from flash_kv.server.http.answers import Answer
+from flash_kv.server.http.origins import require_own
 from flash_kv.server.http.problems import Problem, describe
 from flash_kv.server.http.requests import Disconnected, Receive, Request, Scope, Send
 from flash_kv.server.http.routing import Route, Table
@@ -85,6 +86,8 @@ class Application:
         """What to answer, and by which route; no answer when the client is gone."""
         route = None
         try:
+            if self.service.gate.is_open:
+                require_own(request)
             route, request.raw_rest = self.table.find(request.method, request.scope["raw_path"])
             request.grant = self.service.gate.admit(
                 request.headers.get(b"authorization"), request.client, route.scope

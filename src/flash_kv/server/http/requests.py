@@ -19,8 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 DurabilityWord = Literal["process", "always"]
 
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# What a client may still send after a refusal before the connection is closed on it.
-DISCARD_BYTES_MAX = 1 << 20
+# What a client may still send after a refusal before the connection is closed on it, and the refusal perhaps lost.
+DISCARD_BYTES_MAX = 64 << 20
 
 
 class Disconnected(Exception):
@@ -101,11 +101,15 @@ class Request:
                 )
         return self._query
 
-    def durability(self, *, allowed: Collection[str] = ("durability",)) -> DurabilityWord | None:
-        """`?durability=process|always`; None when it is not given."""
+    def durability(self) -> DurabilityWord | None:
+        """`?durability=process|always` where that is the only parameter; None when it is not given."""
         if not self.scope["query_string"]:
             return None
-        match self.query(allowed).get("durability"):
+        return self.durability_of(self.query(("durability",)))
+
+    def durability_of(self, parameters: dict[str, bytes]) -> DurabilityWord | None:
+        """The same among other parameters."""
+        match parameters.get("durability"):
             case None:
                 return None
             case b"process":
