@@ -6,16 +6,16 @@ addition to a histogram whose buckets are an eighth of an octave wide, so a quan
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from typing import Any, NamedTuple
 
 from flash_kv.server.http.problems import key_fields
 from flash_kv.server.http.requests import unquoted
+from flash_kv.server.logs import NAME
 from flash_kv.server.service import Finished, Service
 
-requests_log = logging.getLogger("flash_kv.server.requests")
+requests_log = logging.getLogger(f"{NAME}.requests")
 
 # Each octave above the first 16 microseconds has so many buckets.
 STEPS = 8
@@ -110,7 +110,13 @@ class Meter:
         if duration_s >= self._slow_s and one.route not in ENDLESS:
             self.slow.append(one)
         if self._logs:
-            requests_log.info("%s", _Line(one))
+            self._log(one)
+
+    def _log(self, one: Finished) -> None:
+        fields = describe(one)
+        what = fields.get("key", fields.get("key_b64", fields.get("path")))
+        text = f"{one.method} {what!r} {one.status} {fields['duration_ms']} ms"
+        requests_log.info("%s", text, extra={"fields": fields})
 
     def totals(self) -> Totals:
         """The sums over all cells."""
@@ -157,16 +163,6 @@ def _key_of(path: bytes) -> dict[str, str]:
 
 def _printable(path: bytes) -> str:
     return path[:PATH_BYTES_MAX].decode("utf-8", "backslashreplace")
-
-
-class _Line:
-    """A request as one line of the log, made only if it is written."""
-
-    def __init__(self, one: Finished) -> None:
-        self.fields = describe(one)
-
-    def __str__(self) -> str:
-        return json.dumps(self.fields, ensure_ascii=True)
 
 
 def quantile(buckets: list[int], share: float) -> int:
