@@ -78,9 +78,10 @@ def command(path: Path, quiet: bool, settings: dict[str, Any], options: dict[str
     checked = ServerSettings(**settings)
     _require_server()
     from flash_kv.server.logs import logging_to_stderr
-    from flash_kv.server.process import serve
+    from flash_kv.server.process import check_files, serve
     from flash_kv.server.service import Service
 
+    check_files(checked)
     with logging_to_stderr(checked), open_store(path, options, create=True) as db:
         service: Service = Service(db, checked)
         try:
