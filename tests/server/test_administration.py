@@ -16,10 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 import flash_kv
 from flash_kv import DB, Options, PoisonedError
 from flash_kv.io.faulty import Fault, FaultySystem
+from flash_kv.server.auth import add_token
 from flash_kv.server.http import biggest, live
 from flash_kv.server.settings import ServerSettings
 from support.events import events
 from support.servers import Served, served, served_db
+from support.stores import settle
 from support.waiting import wait_until
 
 SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compaction": "off"}
@@ -76,6 +78,8 @@ def test_options_and_settings_are_shown(kept: Served) -> None:
 
 def test_segments_are_listed_with_their_state(kept: Served) -> None:
     overwrite(kept.db)
+    settle(kept.db)
+    kept.db["active"] = b""
     segments = kept.client.get("/v1/segments").json()["segments"]
     assert len(segments) == kept.db.stats().segments
     assert [one["state"] for one in segments].count("sealed") >= 2
@@ -446,3 +450,32 @@ def test_the_compaction_of_the_background_is_shown(tmp_path: Path, quick_samples
             shown: list[dict[str, Any]] = []
             one.db.compact(progress=lambda progress: shown.append(found.next().data["compaction"]))
         assert any(compaction["is_background"] and compaction["state"] == "running" for compaction in shown)
+
+
+# Tokens
+
+
+def test_what_administrates_needs_the_scope_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    reader = {"Authorization": f"Bearer {add_token(file, 'reader', ['read'], [b'mine/'])}"}
+    admin = {"Authorization": f"Bearer {add_token(file, 'admin', ['admin'])}"}
+    with served(tmp_path / "db", {"token_file": file}) as one:
+        for method, path in (
+            ("GET", "options"),
+            ("GET", "slowlog"),
+            ("DELETE", "slowlog"),
+            ("GET", "compaction"),
+            ("POST", "compaction"),
+            ("DELETE", "compaction"),
+            ("GET", "verify"),
+            ("POST", "verify"),
+            ("POST", "backup"),
+            ("GET", "backups"),
+        ):
+            assert one.client.request(method, f"/v1/{path}", headers=reader).status_code == 403, path
+        for path in ("/v1/stats", "/v1/segments", "/metrics", "/v1/biggest?prefix=mine%2F"):
+            assert one.client.get(path).status_code == 401
+            assert one.client.get(path, headers=reader).status_code == 200
+        assert one.client.get("/v1/biggest", headers=reader).status_code == 403
+        assert one.client.get("/v1/slowlog", headers=admin).status_code == 200
+        assert [one.client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]

@@ -12,6 +12,7 @@ import pytest
 
 from flash_kv import DB
 from flash_kv.server import watching
+from flash_kv.server.auth import add_token
 from support.events import Sent, events
 from support.servers import Served, served
 from support.waiting import wait_until
@@ -232,3 +233,16 @@ def test_the_end_of_the_server_ends_the_streams(tmp_path: Path) -> None:
         began = time.monotonic()
         assert "event: put" in response.read().decode()
         assert time.monotonic() - began < 5
+
+
+def test_a_token_watches_what_it_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    limited = {"Authorization": f"Bearer {add_token(file, 'limited', ['read'], [b'mine/'])}"}
+    with served(tmp_path / "db", {"token_file": file}) as one:
+        assert one.client.get("/v1/watch").status_code == 401
+        for query in ("", "?prefix=", "?prefix=min", "?prefix=yours%2F"):
+            assert one.client.get(f"/v1/watch{query}", headers=limited).status_code == 403
+        with events(one.client, "/v1/watch?prefix=mine%2F&since=0", **limited) as found:
+            one.db["yours/1"] = b"secret"
+            one.db["mine/1"] = b""
+            assert found.next().data["key"] == "mine/1"

@@ -37,6 +37,9 @@ BEAT_S = 15.0
 PATIENCE_S = 1.0
 # What is given to a connection at once.
 CHUNK_BYTES = 64 * 1024
+# What is read, or looked through for a watcher, before others get their turn.
+PIECE_EVENTS = 500
+PIECE_BYTES = 1024**2
 # Beside its bytes, an event takes so much memory.
 EVENT_OVERHEAD_BYTES = 400
 
@@ -87,6 +90,11 @@ def _value_fields(value: bytes) -> dict[str, str]:
         return {"value": value.decode()}
     except UnicodeDecodeError:
         return {"value_b64": base64.b64encode(value).decode()}
+
+
+def read_events(changes: Changes, bytes_max: int) -> list[Event]:
+    """The changes that come next, ready to be sent; in a thread, for the event loop has others to serve."""
+    return [Event(change) for change in changes.read(records_max=PIECE_EVENTS, bytes_max=bytes_max)]
 
 
 class Hub:
@@ -170,8 +178,8 @@ class Hub:
             if changes.lsn < db.last_lsn:
                 await self._wait_for_room()
                 try:
-                    found = await self.service.call(changes.read, bytes_max=self.ring_bytes_max // 16)
-                    self._add(found, changes)
+                    found = await self.service.call(read_events, changes, self.ring_bytes_max // 16)
+                    self._add(found, changes.lsn)
                 except ClosedError:
                     break
                 except FlashKVError as error:
@@ -199,13 +207,11 @@ class Hub:
                 return
             await asyncio.sleep(POLL_S / 2)
 
-    def _add(self, found: list[Change], changes: Changes) -> None:
+    def _add(self, found: list[Event], lsn: int) -> None:
         self.reads += 1
-        for change in found:
-            made = Event(change)
-            self.ring.append(made)
-            self.ring_bytes += made.size
-        self.lsn = changes.lsn
+        self.ring.extend(found)
+        self.ring_bytes += sum(one.size for one in found)
+        self.lsn = lsn
         while self.ring_bytes > self.ring_bytes_max and self.ring:
             dropped = self.ring.popleft()
             self.ring_bytes -= dropped.size
@@ -277,11 +283,11 @@ class Watcher:
             # From the log as long as the ring moves on faster than the client does.
             while changes.lsn < hub.floor and not hub.service.is_stopping:
                 async with hub.catching_up:
-                    found = await hub.service.call(changes.read)
+                    found = await hub.service.call(read_events, changes, PIECE_BYTES)
                 if not found:
                     break
                 lsn = changes.lsn
-                frames = [self._frame(Event(change)) for change in found if self._wants(change.key)]
+                frames = [self._frame(one) for one in found if self._wants(one.key)]
                 # A beat behind each piece: where to resume, also when nothing of it was wanted.
                 yield b"".join([*frames, _beat(lsn)]), lsn
         except ChangesLostError:
@@ -310,13 +316,16 @@ class Watcher:
                     yield _beat(max(lsn, hub.lsn))
                     sent_at = clock()
                 await news.wait()
+            else:
+                await asyncio.sleep(0)
 
     def _gather(self, number: int, lsn: int) -> tuple[list[bytes], int, int]:
         """What to send of the ring from an event on, which one comes next, and the LSN that was come to."""
         hub = self._hub
         frames: list[bytes] = []
         size = 0
-        while number < hub.end and size < CHUNK_BYTES:
+        end = min(hub.end, number + PIECE_EVENTS)
+        while number < end and size < CHUNK_BYTES:
             one = hub.ring[number - hub.first]
             number += 1
             # A cursor of the log may have been ahead of the ring.
