@@ -306,3 +306,68 @@ def test_the_changes_survive_a_kill(open_db: OpenDB, tmp_path: Path, io: str) ->
     changes = [b"%d %s" % (change.lsn, change.key) for change in open_db(**SMALL).changes()]
     assert changes[: len(seen)] == seen
     assert os.path.exists(path)
+
+
+def test_whatever_is_done_a_reader_gets_all_or_hears_of_a_loss(open_db: OpenDB, rng: random.Random) -> None:
+    options = {**SMALL, "compaction_segment_bytes_min": 65536, "compaction_dead_bytes": 4096}
+    db = open_db(**options)
+    db._compactor.step_bytes = 4096
+    done: list[Change] = []
+    lost = whole = 0
+    for _ in range(60):
+        match rng.randrange(8):
+            case 0:
+                db.compact()
+            case 1:
+                steps = iter(range(rng.randrange(5)))
+                db.compact(progress=lambda progress, steps=steps: next(steps, None) is not None)  # type: ignore[misc]
+            case 2:
+                settle(db)
+                db._compactor.run_policy()
+            case 3:
+                db.close()
+                db = open_db(**options)
+                db._compactor.step_bytes = 4096
+            case _:
+                done += work(db, rng, rng.choice([1, 10, 60]))
+        for since in {0, len(done), *(rng.randrange(len(done) + 1) for _ in range(3))}:
+            found: list[Change] = []
+            try:
+                for change in db.changes(since):
+                    found.append(change)
+                whole += 1
+                assert found == done[since:]
+            except ChangesLostError as error:
+                lost += 1
+                # Also what came before the loss, and what comes from where it says that nothing is missing.
+                assert found == done[since : since + len(found)]
+                assert list(db.changes(error.oldest_lsn)) == done[error.oldest_lsn :]
+    assert lost
+    assert whole
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_withdrawn_commit_that_begins_a_segment_is_passed_over_or_said_to_be_lost(
+    opened: Callable[[System], DB], open_db: OpenDB, count: int
+) -> None:
+    system = FaultySystem()
+    db = opened(system)
+    db[b"before"] = b"1"
+    settle(db)
+    system.add(Fault("sync_data"))
+    with pytest.raises(PoisonedError), db.batch(durability="always") as batch:
+        for number in range(count):
+            batch.put(b"%d" % number, b"")
+    db.close()
+    again = open_db(compaction="off")
+    again[b"after"] = b"2"
+    after = put(2 + count, b"after", b"2")
+    if count == 1:
+        assert list(again.changes()) == [put(1, b"before", b"1"), after]
+        return
+    # A void record does not say how many LSNs it stands for: they could be those of another, removed segment.
+    changes = again.changes()
+    assert changes.read() == [put(1, b"before", b"1")]
+    with pytest.raises(ChangesLostError) as caught:
+        changes.read()
+    assert list(again.changes(caught.value.oldest_lsn)) == [after]
