@@ -137,6 +137,33 @@ def test_large_values_are_left_out(open_db: OpenDB) -> None:
     assert [change.value for change in db.changes()] == [bytes(size) for size in sizes]
 
 
+def test_expiry_and_meta_come_with_their_value(open_db: OpenDB) -> None:
+    db = open_db(**SMALL)
+    db.put_record(b"a", b"value", expires_at=4e9, meta=b"text/plain")
+    db.put_record(b"b", b"", meta=b"m")
+    db.put_record(b"c", bytes(100_000), expires_at=5e9)
+    with db.batch() as batch:
+        batch.put_record(b"d", b"1", expires_at=4e9)
+        batch.put(b"d", b"2")
+    done = [
+        Change(1, b"a", b"value", False, 5, 4e9, b"text/plain"),
+        Change(2, b"b", b"", False, 0, None, b"m"),
+        Change(3, b"c", bytes(100_000), False, 100_000, 5e9, b""),
+        Change(4, b"d", b"1", False, 1, 4e9, b""),
+        put(5, b"d", b"2"),
+    ]
+    assert list(db.changes()) == done
+    assert db.changes(0, value_bytes_max=4).read()[0] == done[0]._replace(value=None)
+
+
+def test_what_expired_is_a_put_and_then_a_delete(open_db: OpenDB) -> None:
+    db = open_db(**SMALL)
+    db.put_record(b"a", b"1", expires_at=1.0)
+    assert b"a" not in db
+    assert db.remove_expired() == 1
+    assert [(change.key, change.is_delete) for change in db.changes()] == [(b"a", False), (b"a", True)]
+
+
 def test_what_compaction_removed_is_lost(open_db: OpenDB) -> None:
     db = open_db(**SMALL)
     for number in range(2000):

@@ -16,3 +16,7 @@ class Change(NamedTuple):
     is_delete: bool
     value_size: int
     """Bytes of the value; 0 for a delete."""
+    expires_at: float | None = None
+    """Seconds since 1970 from which on the value is gone; None: never. Its removal then is a delete of its own."""
+    meta: bytes = b""
+    """What was stored with the value."""

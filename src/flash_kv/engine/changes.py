@@ -22,6 +22,7 @@ from flash_kv.log.segment import Segment
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
+    from flash_kv.engine.store_cy import SegmentPin
 
 RECORDS_MAX = 1000
 BYTES_MAX = 1024**2
@@ -58,7 +59,7 @@ class Changes:
         self._reader = ChangeReader(db, since)
         self._value_bytes_max = ANY_SIZE if value_bytes_max is None else value_bytes_max
         db.check_open()
-        last_lsn = db.last_lsn
+        last_lsn = committed_lsn(db)
         if since > last_lsn:
             raise ChangesLostError(db.path, since, last_lsn, is_ahead=True)
 
@@ -80,7 +81,7 @@ class Changes:
         """
         self._db.check_open()
         with naming_place(self._db.path, "read changes of"):
-            while self._reader.next_lsn <= self._db.last_lsn:
+            while self._reader.next_lsn <= committed_lsn(self._db):
                 if is_found := self._reader.segment == 0:
                     self._find()
                 if found := self._read_segment(records_max, bytes_max, is_found):
@@ -94,7 +95,8 @@ class Changes:
         """
         db, reader = self._db, self._reader
         segment_id, before = reader.segment, reader.next_lsn
-        if not db._pin(segment_id):
+        pin = db._pin(segment_id)
+        if pin is None:
             # Compacted away since the last call.
             reader.leave()
             return []
@@ -104,7 +106,7 @@ class Changes:
         except ValueError as error:
             raise CorruptionError(db._segment_path(segment_id), reader.place, str(error)) from error
         finally:
-            db._unpin(segment_id)
+            pin.release()
         if not found and reader.next_lsn == before:
             if is_found:
                 raise CorruptionError(
@@ -116,14 +118,12 @@ class Changes:
     def _find(self) -> None:
         """Go to the segment that has the next LSN. ChangesLostError when none has it."""
         wanted = self._reader.next_lsn
-        extents = self._pinned_extents(wanted)
-        try:
-            for one in extents:
+        for one, pin in self._pinned_extents(wanted):
+            try:
                 if self._is_in(one):
                     return
-        finally:
-            for one in extents:
-                self._db._unpin(one.segment.segment_id)
+            finally:
+                pin.release()
         raise ChangesLostError(self._db.path, wanted - 1, self._oldest_lsn())
 
     def _is_in(self, one: Extent) -> bool:
@@ -132,7 +132,7 @@ class Changes:
         except ValueError as error:
             raise CorruptionError(one.segment.path, self._reader.place, str(error)) from error
 
-    def _pinned_extents(self, wanted: int) -> list[Extent]:
+    def _pinned_extents(self, wanted: int) -> list[tuple[Extent, SegmentPin]]:
         """The segments that may have this LSN, pinned, the likeliest first."""
         with self._db._segments.space_lock:
             self._db.check_open()
@@ -141,7 +141,8 @@ class Changes:
             found.sort(key=lambda one: (one.is_written, one.max_lsn), reverse=True)
             if not found:
                 found = self._with_withdrawn(wanted)
-            return [one for one in found if self._db._pin(one.segment.segment_id)]
+            pinned = [(one, self._db._pin(one.segment.segment_id)) for one in found]
+            return [(one, pin) for one, pin in pinned if pin is not None]
 
     def _with_withdrawn(self, wanted: int) -> list[Extent]:
         """Those that may have the LSN in a withdrawn commit, which the counters leave out."""
@@ -167,7 +168,7 @@ class Changes:
         """The lowest `since` from which on the segments of the writer have everything."""
         with self._db._segments.space_lock:
             self._db.check_open()
-            last_lsn = self._db.last_lsn
+            last_lsn = committed_lsn(self._db)
             written = [one for one in self._extents() if one.is_written and one.max_lsn]
         oldest = last_lsn
         for one in sorted(written, key=lambda one: one.max_lsn, reverse=True):
@@ -177,13 +178,13 @@ class Changes:
         return oldest
 
 
+def committed_lsn(db: DB) -> int:
+    """The newest LSN, asked for under the write lock: `last_lsn` may be one that a failing write takes back."""
+    return int(db._log_end()[4])
+
+
 class Followed:
     """The part of `DB` that lets its changes be followed."""
-
-    @property
-    def last_lsn(self) -> int:
-        """The LSN of the newest commit; 0 in a new store. Costs next to nothing, so it can be polled for news."""
-        return int(cast("DB", self)._log_end()[4])
 
     def changes(self, since: int = 0, *, value_bytes_max: int | None = None) -> Changes:
         """The committed puts and deletes after the LSN `since`, in the order of their LSNs, out of the log.

@@ -19,6 +19,7 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VOID,
     SEGMENT_HEADER_SIZE,
     RecordHeader,
+    attributes_size,
     position_of,
     record_size,
 )
@@ -36,6 +37,7 @@ from cython.cimports.libc.stdlib import free
 from cython.cimports.posix.unistd import pread
 
 from flash_kv.engine.change import Change
+from flash_kv.log.records import decode_attributes
 
 WINDOW_BYTES = cython.declare(uint64_t, 16384)
 # From here on a record is checked without the GIL.
@@ -182,6 +184,9 @@ class ChangeReader:
         key: Key
         value: object = None
         name: bytes
+        skipped: uint64_t
+        size: uint64_t
+        attributes: object = None
         if is_large or not self.store.log.is_mapped:
             # The pin keeps the segment.
             with cython.nogil:
@@ -195,12 +200,30 @@ class ChangeReader:
                 return None
             self.failure = key.error
             raise self.failed()
-        if header.kind != KIND_TOMBSTONE and header.value_size <= value_bytes_max:
+        # Sound ones: load_record has checked them.
+        skipped = attributes_size(header)
+        size = header.value_size - skipped
+        if header.kind != KIND_TOMBSTONE and size <= value_bytes_max:
             value = PyBytes_FromStringAndSize(
-                cython.cast(cython.p_char, record_value(header)), header.value_size
+                cython.cast(cython.p_char, record_value(header) + skipped), size
+            )
+        if skipped:
+            attributes = decode_attributes(
+                PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_value(header)), skipped)
             )
         name = PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size)
-        return Change(self.expected, name, value, header.kind == KIND_TOMBSTONE, header.value_size)
+        if attributes is None:
+            return Change(self.expected, name, value, header.kind == KIND_TOMBSTONE, size)
+        expires_ms = attributes.expires_ms
+        return Change(
+            self.expected,
+            name,
+            value,
+            False,
+            size,
+            expires_ms / 1000 if expires_ms else None,
+            attributes.meta,
+        )
 
     def load(self, position, key):
         return load_record(

@@ -19,10 +19,10 @@ from typing import Any
 from flash_kv.engine import naming, open_stores, recovery
 from flash_kv.engine.backup import backup
 from flash_kv.engine.batch import WriteBatch
-from flash_kv.engine.changes import Followed
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.expiry import Sweeper
 from flash_kv.engine.index_file import IndexKeeper, index_damage
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
@@ -64,7 +64,7 @@ UNSEALED_MAX = 8
 TRIM_STEP = 256
 
 
-class DB(DictMethods, Followed):
+class DB(DictMethods):
     """An open store: a mutable mapping of bytes to bytes, for any number of threads, and a context manager.
 
     Keys and values are bytes-like, `str` is encoded as UTF-8, what is read is `bytes`. With an ordered index keys are
@@ -89,6 +89,7 @@ class DB(DictMethods, Followed):
         self._compactor = Compactor(self)
         self._index_keeper = IndexKeeper(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
+        self._sweeper = Sweeper()
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
         # the store in the middle of its closing.
@@ -390,6 +391,7 @@ class DB(DictMethods, Followed):
                     self._index_keeper.checkpoint_when_idle()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
+            self._sweeper.run_if_due(self)
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and is_within(self._options.compaction_window):
@@ -467,6 +469,7 @@ class DB(DictMethods, Followed):
         self._require_writable()
         self._compactor.require_outside("compact()")
         self._maintenance.start()
+        self._trim_versions()  # what only ended snapshots could see is not to be copied
         with naming_place(self._path, "compact"):
             self._segments.rotate()
             self._segments.seal_rotated(is_freeing=True)

@@ -80,6 +80,8 @@ class Event:
             "lsn": change.lsn,
             "value_bytes": change.value_size,
         }
+        if change.expires_at is not None:
+            data["expires_at"] = change.expires_at
         if with_value and change.value is not None:
             data |= _value_fields(change.value)
         return event("put", data, change.lsn)
