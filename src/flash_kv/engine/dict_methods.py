@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from flash_kv.engine import scan_cy
+from flash_kv.engine.changes import Followed
 from flash_kv.engine.store_cy import Store
 from flash_kv.engine.views import Bound, Range, Ranges, scan
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from flash_kv.engine.db import DB
 
 
-class DictMethods(Store, Ranges, MutableMapping[bytes, bytes]):
+class DictMethods(Store, Ranges, Followed, MutableMapping[bytes, bytes]):
     """The part of `DB` that makes it a mapping."""
 
     def _as_db(self) -> DB:

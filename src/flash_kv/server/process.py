@@ -21,11 +21,11 @@ import uvicorn
 
 from flash_kv.errors import OptionsError, naming_place
 from flash_kv.server.auth import Gate
-from flash_kv.server.http.app import Application
 from flash_kv.server.http.protocol import Config, Connection, sweep_for_ever
 from flash_kv.server.http.resources import all_routes
 from flash_kv.server.service import Service
 from flash_kv.server.settings import Address, ServerSettings
+from flash_kv.server.tracing import make_application
 
 BACKLOG = 1024
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -130,7 +130,7 @@ def make_config(service: Service) -> Config:
     settings = service.settings
     context = tls_context(settings)
     config = Config(
-        Application(service, all_routes(service)),
+        make_application(service, all_routes(service)),
         loop="uvloop",
         http=Connection,
         ws="none",

@@ -180,6 +180,9 @@ async def _send_stream(answer: Answer, receive: Receive, send: Send) -> int:
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             sent += len(chunk)
+            # A lost connection holds nobody up any more, and a stream that never waits would keep the news of it, and
+            # everybody else, waiting.
+            await asyncio.sleep(0)
             if watcher.done():
                 break
         await send({"type": "http.response.body"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import batches, bulk, kv, listing
+from flash_kv.server.http import administration, batches, bulk, kv, listing, watch
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -13,6 +13,8 @@ RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     listing.routes,
     batches.routes,
     bulk.routes,
+    watch.routes,
+    administration.routes,
 )
 
 
