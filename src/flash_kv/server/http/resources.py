@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import bulk, kv, listing
+from flash_kv.server.http import bulk, console, kv, listing
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
-RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (kv.routes, listing.routes, bulk.routes)
+RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
+    kv.routes,
+    listing.routes,
+    bulk.routes,
+    console.routes,
+)
 
 
 def all_routes(service: Service) -> list[Route]:
