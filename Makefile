@@ -41,7 +41,7 @@ help:
 $(INSTALLED): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -e '.[cli,codecs,dev,server]'
+	$(PIP) install --quiet -e '.[cli,codecs,dev,otel,server,top]'
 	@touch $(INSTALLED) $(BUILT)
 
 # The installation has compiled everything already; the second make looks at the stamps afresh and so does not

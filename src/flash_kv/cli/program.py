@@ -35,6 +35,7 @@ COMMANDS = (
     "backup",
     "serve",
     "token",
+    "top",
     "torture",
     "bench",
     "demo",

@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from flash_kv.errors import naming_place
+from flash_kv.errors import OptionsError, naming_place
+from flash_kv.server.auth import Gate
 from flash_kv.server.http.app import Application
 from flash_kv.server.http.protocol import Config, Connection, sweep_for_ever
 from flash_kv.server.http.resources import all_routes
 from flash_kv.server.service import Service
 from flash_kv.server.settings import Address, ServerSettings
+from flash_kv.server.tracing import traced
 
 BACKLOG = 1024
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -127,15 +129,17 @@ def running(service: Service) -> Iterator[str]:
 def make_config(service: Service) -> Config:
     """uvicorn's settings for a service."""
     settings = service.settings
+    context = tls_context(settings)
     config = Config(
-        Application(service, all_routes(service)),
+        traced(Application(service, all_routes(service))),
         loop="uvloop",
         http=Connection,
         ws="none",
         lifespan="on",
         interface="asgi3",
         log_config=None,
-        log_level=logging.ERROR,
+        # Whatever fails is logged where it fails, by us.
+        log_level=logging.CRITICAL,
         access_log=False,
         # Addresses and schemes are those of the connection, whatever a header says.
         proxy_headers=False,
@@ -143,21 +147,34 @@ def make_config(service: Service) -> Config:
         # `Connection` keeps the time itself.
         timeout_keep_alive=int(settings.idle_timeout_s) + 10,
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
-        ssl_context_factory=None if settings.tls_certificate is None else lambda *_: tls_context(settings),
+        ssl_context_factory=None if context is None else lambda *_: context,
     )
     config.service = service
     return config
 
 
-def tls_context(settings: ServerSettings) -> ssl.SSLContext:
+def check_files(settings: ServerSettings) -> None:
+    """OptionsError when a file that the settings name is missing or broken: before a store is opened for them."""
+    Gate(settings.token_file)
+    tls_context(settings)
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """TLS 1.2 or later with the server's certificate; with `tls_client_ca` the client has to have one as well."""
-    assert settings.tls_certificate is not None
+    if settings.tls_certificate is None:
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:
+        raise OptionsError([f"tls_certificate {settings.tls_certificate}, tls_key: {error}"]) from error
     if settings.tls_client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(settings.tls_client_ca)
+        try:
+            context.load_verify_locations(settings.tls_client_ca)
+        except OSError as error:
+            raise OptionsError([f"tls_client_ca {settings.tls_client_ca}: {error}"]) from error
     return context
 
 

@@ -65,7 +65,12 @@ class Application:
             status = answer.status
             if not request.is_body_read:
                 await self._settle_body(request, answer)
-            sent = await _send_all(answer, receive, send)
+            try:
+                sent = await _send_all(answer, receive, send)
+            except FlashKVError as error:
+                # Too late for a problem: an answer that is not completed makes uvicorn cut the connection.
+                log.error("%s %r, in the middle of it: %s", request.method, scope["raw_path"], str(error))
+                status, sent = 500, 0
         if self.service.observers:
             duration_s = time.perf_counter() - began
             finished = Finished(
@@ -98,7 +103,7 @@ class Application:
         except FlashKVError as error:
             described = describe(error)
             if described.status == 500:
-                log.error("%s %r: %s", request.method, request.scope["raw_path"], error)
+                log.error("%s %r: %s", request.method, request.scope["raw_path"], str(error))
             return described.answer(), route
         except Disconnected:
             return None, route

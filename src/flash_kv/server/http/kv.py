@@ -6,6 +6,7 @@ from flash_kv.server.http.answers import OCTETS, Answer
 from flash_kv.server.http.problems import Problem
 from flash_kv.server.http.requests import Request
 from flash_kv.server.http.routing import Route
+from flash_kv.server.http.spool import buffered_body
 from flash_kv.server.service import Service
 
 
@@ -33,9 +34,9 @@ class Values:
 
     async def put(self, request: Request) -> Answer:
         key = request.key
-        value = await request.body(self.service.settings.value_bytes_max)
-        is_new = key not in self.db
-        self.db.put(key, value)
+        async with buffered_body(self.service, request, self.service.settings.value_bytes_max) as value:
+            is_new = key not in self.db
+            self.db.put(key, value)
         return Answer(201 if is_new else 204)
 
     async def delete(self, request: Request) -> Answer:

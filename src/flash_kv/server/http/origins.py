@@ -38,7 +38,7 @@ def require_own(request: Request) -> None:
 def is_local(host: bytes) -> bool:
     """True for a `Host` that is localhost or an IP address, with any port."""
     name = host.decode("latin-1").lower()
-    if name.startswith("["):
+    if name.startswith("[") and "]" in name:
         name = name[1:].partition("]")[0]
     else:
         name = name.partition(":")[0]

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 # What has to come of a body within `transfer_timeout_s`.
 BODY_BYTES_MIN = 4096
-# How long a refused client may go on sending: a connection closed on unread bytes is reset, and the answer lost.
+# How long and how much a refused client may go on sending: a connection closed on unread bytes is reset, and the answer
+# lost.
 LINGER_S = 2.0
+LINGER_BYTES = 256 << 10
 
 
 class Config(uvicorn.Config):
@@ -64,6 +66,7 @@ class Connection(HttpToolsProtocol):
         self.closing_since: float | None = None
         self.refusal: Problem | None = None
         self.is_refused = False
+        self.linger_bytes = 0
 
     # -- the connection
 
@@ -82,6 +85,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
+            self.linger_bytes += len(data)
+            if self.linger_bytes > LINGER_BYTES and self.active is None:
+                self.transport.abort()
             return
         if self.head_since is not None:
             self.head_bytes += len(data)
@@ -186,6 +192,7 @@ class Connection(HttpToolsProtocol):
                 return
             active.disconnected = True
             active.message_event.set()
+            self.active = None
             if active.response_started or self.cycle is not active:
                 self.transport.abort()
                 return

@@ -129,15 +129,13 @@ class Request:
                 raise Disconnected
             body = message.get("body", b"")
             self.bytes_in += len(body)
+            self.is_body_read = not message.get("more_body", False)
             if limit is not None and self.bytes_in > limit:
                 raise too_large(limit)
-            if not message.get("more_body", False):
-                self.is_body_read = True
-                if body:
-                    yield body
-                return
             if body:
                 yield body
+            if self.is_body_read:
+                return
 
     async def body(self, limit: int) -> bytes:
         """The whole body, in memory; as it arrives, never as announced."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import bulk, console, kv, listing
+from flash_kv.server.http import administration, bulk, console, kv, listing, watch
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -12,6 +12,8 @@ RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     kv.routes,
     listing.routes,
     bulk.routes,
+    watch.routes,
+    administration.routes,
     console.routes,
 )
 
