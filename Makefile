@@ -35,6 +35,7 @@ help:
 	@echo "make powercut  cut the power under stores on real file systems (as root)"
 	@echo "make fuzz      fuzz what reads files, a while"
 	@echo "make console   build the console's bundle       make console-check  is the bundle what the sources make"
+	@echo "make console-pictures  take the pictures of docs/console.md"
 	@echo "make browser   install a Chromium, for the tests of the console"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
 
@@ -118,12 +119,17 @@ console: $(CONSOLE_INSTALLED)
 
 # The console's own tests, and whether the committed bundle is, byte for byte, what the sources make.
 console-check:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory console-compare; \
-	else echo "console-check: skipped, there is no npm here"; fi
+	@if ! command -v npm >/dev/null; then echo "console-check: skipped, there is no npm here"; \
+	elif ! $(MAKE) --no-print-directory $(CONSOLE_INSTALLED); then \
+		echo "console-check: skipped, npm cannot install what it needs"; \
+	else $(MAKE) --no-print-directory console-compare; fi
 
 console-compare: $(CONSOLE_INSTALLED)
 	cd console && npm test --silent && CONSOLE_OUT=../build/console npm run --silent build
 	diff --recursive --brief build/console src/flash_kv/server/console
+
+console-pictures: build
+	$(BIN)/python -m benchmarks.console_pictures
 
 # As root on Debian; elsewhere, and where it cannot be had, the tests that need it are skipped and say so.
 browser:

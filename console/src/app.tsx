@@ -10,7 +10,7 @@ import { nextTheme, useTheme } from "./state/theme";
 import { Keys } from "./views/keys";
 import { Overview } from "./views/overview";
 import { Sizes } from "./views/sizes";
-import { SlowLog } from "./views/slow";
+import { SlowRequests } from "./views/slow";
 import { Store } from "./views/store";
 import { Watch } from "./views/watch";
 
@@ -49,7 +49,7 @@ function Shown({ route }: { route: Route }) {
   if (route.view === "keys") return <Keys route={route} />;
   if (route.view === "sizes") return <Sizes route={route} />;
   if (route.view === "watch") return <Watch route={route} />;
-  if (route.view === "slow") return <SlowLog />;
+  if (route.view === "slow") return <SlowRequests />;
   if (route.view === "store") return <Store />;
   return <Overview />;
 }
@@ -105,7 +105,8 @@ function Session({ onHelp }: { onHelp: () => void }) {
   useEffect(() => {
     document.title = `${NAMES[route.view]} · FlashKV`;
     // A reader of the screen hears of the new view; at the start focus stays where the browser has it.
-    if (!isFirst.current) main.current?.querySelector("h1")?.focus({ preventScroll: true });
+    const isIn = main.current?.contains(document.activeElement) === true;
+    if (!isFirst.current && !isIn) main.current?.querySelector("h1")?.focus({ preventScroll: true });
     isFirst.current = false;
     scrollTo(0, 0);
   }, [route.view]);

@@ -278,7 +278,8 @@ class Handler(BaseHTTPRequestHandler):
         self.give_json({"state": "running"}, 202)
 
     def get_backups(self, *_: Any) -> None:
-        self.give_json({"backups": [{"name": name} for name in self.server.store.backups]})
+        figures = {"bytes": 1 << 20, "made_at": 1.8e9}
+        self.give_json({"backups": [{"name": name, **figures} for name in self.server.store.backups]})
 
     def post_backup(self, _: dict[str, str], body: bytes) -> None:
         name = json.loads(body)["name"]
@@ -288,7 +289,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.give_json({"path": name}, 201)
 
     def get_slowlog(self, *_: Any) -> None:
-        self.give_json(self.server.store.slow)
+        self.give_json({"threshold_ms": 10, "requests": self.server.store.slow})
 
     def delete_slowlog(self, *_: Any) -> None:
         self.server.store.slow.clear()
@@ -359,7 +360,7 @@ class FakeServer(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.token = ""
         self.cause = ""
-        self.verified: dict[str, Any] = {"state": "idle"}
+        self.verified: dict[str, Any] = {"state": "idle", "started_at": None}
 
     @property
     def url(self) -> str:

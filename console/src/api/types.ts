@@ -27,8 +27,10 @@ export interface Job {
   progress?: number;
   bytes_done?: number;
   bytes_total?: number;
-  report?: Record<string, unknown> | null;
-  error?: unknown;
+  report?: Record<string, unknown>;
+  error?: { detail?: string };
+  /** Of `/v1/live`: the store's own, which is no job and cannot be cancelled. */
+  is_background?: boolean;
 }
 
 export interface Live {
@@ -41,7 +43,7 @@ export interface Live {
   keys: number;
   live_bytes: number;
   dead_bytes: number;
-  compaction?: unknown;
+  compaction: Job;
 }
 
 export type Stats = Record<string, unknown> & {
@@ -63,7 +65,20 @@ export interface Slow {
   client?: string;
 }
 
+export interface SlowLog {
+  threshold_ms: number;
+  requests: Slow[];
+}
+
+export interface Backup {
+  name: string;
+  bytes: number;
+  made_at: number;
+}
+
 export interface Biggest {
   keys: { key?: string; key_b64?: string; value_bytes: number }[];
   prefixes: { prefix?: string; prefix_b64?: string; keys: number; bytes: number }[];
+  /** The scan ended before it had seen every key. */
+  is_cut_short?: boolean;
 }

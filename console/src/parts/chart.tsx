@@ -20,6 +20,8 @@ export interface ChartProps {
   /** Seconds since 1970, then a row for each series. */
   data: (number | null)[][];
   format: (value: number) => string;
+  /** By powers of ten: for what lies far apart. */
+  isLog?: boolean;
   waiting: string | null;
 }
 
@@ -42,18 +44,30 @@ function rangeOf(_: uPlot, _min: number | null, max: number | null): uPlot.Range
   return [0, Math.max(max ?? 0, 1) * 1.1];
 }
 
+/** Whole powers of ten around all there is. */
+function decadesOf(_: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
+  if (min === null || max === null) return [10, 1000];
+  const low = 10 ** Math.floor(Math.log10(Math.max(min, 1)));
+  return [low, Math.max(10 ** Math.ceil(Math.log10(Math.max(max, 1))), low * 10)];
+}
+
+function powersOfTen(_: uPlot, _axis: number, low: number, high: number): number[] {
+  const first = Math.round(Math.log10(low));
+  return Array.from({ length: Math.round(Math.log10(high)) - first + 1 }, (_unused, at) => 10 ** (first + at));
+}
+
 function optionsOf(props: ChartProps, width: number, onIndex: (index: number | null) => void): uPlot.Options {
   const axis = { stroke: css("--ink-3"), font: `12px ${css("--font-text")}`, ticks: { show: false } };
   return {
     width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 26, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: "pulse" }, points: { size: 6 }, y: false, drag: { x: false, y: false } },
-    scales: { x: { time: true, range: windowOf }, y: { range: rangeOf } },
+    scales: { x: { time: true, range: windowOf }, y: props.isLog ? { distr: 3, range: decadesOf } : { range: rangeOf } },
     axes: [
       { ...axis, grid: { show: false }, size: 26, gap: 6, space: 72, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
-      { ...axis, grid: { stroke: css("--line"), width: 1 }, size: AXIS_WIDTH, space: 36, values: (_, at) => at.map(props.format) },
+      { ...axis, grid: { stroke: css("--line"), width: 1 }, size: AXIS_WIDTH, space: 36, values: (_, at) => at.map(props.format), ...(props.isLog && { splits: powersOfTen, filter: (_, at) => at }) },
     ],
     series: [
       {},

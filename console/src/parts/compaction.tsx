@@ -1,10 +1,9 @@
 /** The compaction: started, tried dry, watched to its end, cancelled. */
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { sendJson } from "../api/http";
 import type { Job } from "../api/types";
 import { formatBytes, formatCount, formatDuration, formatPercent } from "../format";
 import { useAction, useResource, type Resource } from "../state/resource";
-import { useState } from "preact/hooks";
 import { Inline } from "./states";
 
 export function useCompaction(isHinted: boolean): Resource<Job> {
@@ -33,39 +32,39 @@ function sayState(job: Job | null, dry: Record<string, unknown> | null): string 
     return `Compacting: ${formatBytes(job.bytes_done ?? 0)} of ${formatBytes(job.bytes_total ?? 0)}`;
   if (dry !== null) return sayReport(dry);
   if (job?.state === "cancelled") return "The last compaction was cancelled; what it had finished stays.";
-  if (job?.state === "failed") return `The last compaction failed${typeof job.error === "string" ? `: ${job.error}` : ""}.`;
+  if (job?.state === "failed") return `The last compaction failed: ${job.error?.detail ?? "the server's log has it"}.`;
   if (job?.state === "done") return job.report ? sayReport(job.report) : "The last compaction is done.";
   return "No compaction is running.";
 }
 
-export function Compaction({ job }: { job: Resource<Job> }) {
+/** `background` is the store's own compaction while one runs: it is shown as any other, but is no job to cancel. */
+export function Compaction({ job, background }: { job: Resource<Job>; background: Job | null }) {
   const action = useAction();
   const [dry, setDry] = useState<Record<string, unknown> | null>(null);
-  const isRunning = job.data?.state === "running";
-  const progress = isRunning ? (job.data?.progress ?? 0) : 0;
+  const shown = job.data?.state === "running" ? job.data : (background ?? job.data);
+  const isRunning = shown?.state === "running";
+  const progress = isRunning ? (shown?.progress ?? 0) : 0;
   const send = (method: string, body?: unknown): void =>
     action.run(async () => {
       const answer = await sendJson<Job>(method, "/v1/compaction", body);
-      // A dry run answers with its report, inside the usual envelope or bare.
-      const isDry = (body as { dry_run?: boolean } | undefined)?.dry_run === true;
-      setDry(isDry && answer !== null ? (answer.report ?? (answer as unknown as Record<string, unknown>)) : null);
+      setDry(answer?.report?.is_dry_run === true ? answer.report : null);
       job.reload();
     });
   return (
     <div class="compaction">
-      <div class="meter" role="progressbar" aria-label="Compaction" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(progress * 100)} data-state={job.data?.state ?? "idle"}>
+      <div class="meter" role="progressbar" aria-label="Compaction" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(progress * 100)} data-state={shown?.state ?? "idle"}>
         <span class="meter-fill" style={{ width: `${progress * 100}%` }} />
       </div>
       <div class="compaction-line">
         <p role="status" class="compaction-text">
-          {sayState(job.data, dry)} {isRunning && <span class="figure">{formatPercent(progress)}</span>}
+          {sayState(shown, dry)} {isRunning && <span class="figure">{formatPercent(progress)}</span>}
         </p>
         <div class="buttons">
           <button type="button" disabled={isRunning || action.isBusy} onClick={() => send("POST", { dry_run: true })}>
             Dry run
           </button>
           {isRunning ? (
-            <button type="button" disabled={action.isBusy} onClick={() => send("DELETE")}>
+            <button type="button" disabled={action.isBusy || shown === background} onClick={() => send("DELETE")}>
               Cancel
             </button>
           ) : (

@@ -42,12 +42,16 @@ function isTyping(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.closest("input:not([type=checkbox]):not([type=radio]), textarea, select, dialog") !== null;
 }
 
+/** The field stands once the address has changed and the page is drawn, which takes some frames. */
+function focusSearch(frames: number): void {
+  const field = document.getElementById("prefix");
+  if (field !== null) field.focus();
+  else if (frames > 0) requestAnimationFrame(() => focusSearch(frames - 1));
+}
+
 function search(): void {
   if (document.getElementById("prefix") === null) goTo("keys");
-  // The view with the field stands after the address has changed and the page is drawn.
-  const focus = (): void => document.getElementById("prefix")?.focus();
-  focus();
-  setTimeout(focus, 50);
+  focusSearch(120);
 }
 
 export function useShortcuts(onHelp: () => void): void {

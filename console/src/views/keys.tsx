@@ -107,20 +107,41 @@ function KeysOf(props: { prefix: string; selected: string | null; turn: number; 
   );
 }
 
+/** Shows the prefix of the address when that changes, and keeps the focus then; what is typed waits for Enter. */
+function Search({ prefix, onSearch }: { prefix: string; onSearch: (typed: string) => void }) {
+  const [typed, setTyped] = useState(prefix);
+  const [shown, setShown] = useState(prefix);
+  if (shown !== prefix) {
+    setShown(prefix);
+    setTyped(prefix);
+  }
+  return (
+    <form class="search" role="search" onSubmit={(event) => (event.preventDefault(), onSearch(typed))}>
+      <input
+        type="search"
+        id="prefix"
+        class="data"
+        aria-label="Prefix"
+        placeholder="Prefix"
+        value={typed}
+        spellcheck={false}
+        autocomplete="off"
+        autocapitalize="off"
+        onInput={(event) => setTyped(event.currentTarget.value)}
+      />
+      <button type="submit">Search</button>
+    </form>
+  );
+}
+
 export function Keys({ route }: { route: Route }) {
   const prefix = route.query.get("prefix") ?? "";
   const selected = route.query.get("key");
   const isNew = route.query.has("new");
-  const [typed, setTyped] = useState(prefix);
   const [turn, setTurn] = useState(0);
   const [leaving, setLeaving] = useState<(() => void) | null>(null);
-  useEffect(() => setTyped(prefix), [prefix]);
   const leave = (go: () => void): void => (hasUnsaved() ? setLeaving(() => go) : go());
   const show = (query: Record<string, string>): void => goTo("keys", { prefix, ...query });
-  const search = (event: Event): void => {
-    event.preventDefault();
-    leave(() => goTo("keys", { prefix: typed }));
-  };
   return (
     <>
       <header class="view-head">
@@ -135,22 +156,8 @@ export function Keys({ route }: { route: Route }) {
       </header>
       <div class={`browser${selected !== null || isNew ? " has-entry" : ""}`}>
         <section class="panel browser-list" aria-label="Key browser">
-          <form class="search" role="search" onSubmit={search}>
-            <input
-              type="search"
-              id="prefix"
-              class="data"
-              aria-label="Prefix"
-              placeholder="Prefix"
-              value={typed}
-              spellcheck={false}
-              autocomplete="off"
-              autocapitalize="off"
-              onInput={(event) => setTyped(event.currentTarget.value)}
-            />
-            <button type="submit">Search</button>
-          </form>
-          <KeysOf key={prefix} prefix={prefix} selected={selected} turn={turn} onSelect={(key) => leave(() => show({ key }))} />
+          <Search prefix={prefix} onSearch={(typed) => leave(() => goTo("keys", { prefix: typed }))} />
+          <KeysOf key={`keys ${prefix}`} prefix={prefix} selected={selected} turn={turn} onSelect={(key) => leave(() => show({ key }))} />
         </section>
         <EntryPanel
           key={isNew ? "new" : `key:${selected}`}

@@ -39,7 +39,7 @@ function latenciesOf(samples: readonly Live[]): (number | null)[][] {
   return [
     samples.map((one) => one.at),
     // A second without requests has no latency.
-    ...(["p50", "p99", "max"] as const).map((name) => samples.map((one) => (total(one.ops) > 0 ? one.latency_us[name] : null))),
+    ...(["p50", "p99", "max"] as const).map((name) => samples.map((one) => one.latency_us[name] || null)),
   ];
 }
 
@@ -68,17 +68,14 @@ function Figures({ newest, stats }: { newest: Live | undefined; stats: Stats | n
   );
 }
 
-function isCompacting(live: Live | undefined): boolean {
-  const said = live?.compaction;
-  return said === true || said === "running" || (typeof said === "object" && said !== null && (said as { state?: unknown }).state === "running");
-}
-
 function LogPanel({ newest }: { newest: Live | undefined }) {
-  const job = useCompaction(isCompacting(newest));
-  const isRunning = job.data?.state === "running";
+  const live = newest?.compaction.state === "running" ? newest.compaction : null;
+  const background = live?.is_background ? live : null;
+  const job = useCompaction(live !== null && background === null);
+  const isRunning = job.data?.state === "running" || background !== null;
   const segments = useResource<{ segments: Segment[] }>("/v1/segments", isRunning ? 500 : 5_000);
   // What the end of a compaction left is shown at once.
-  useEffect(() => segments.reload(), [job.data?.state]);
+  useEffect(() => segments.reload(), [job.data?.state, background !== null]);
   const list = segments.data?.segments;
   return (
     <section class="panel" aria-label="Log">
@@ -88,7 +85,7 @@ function LogPanel({ newest }: { newest: Live | undefined }) {
         </h2>
         <SegmentKey />
       </header>
-      <Compaction job={job} />
+      <Compaction job={job} background={background} />
       {list ? (
         list.length > 0 ? <Segments segments={list} /> : <Empty title="The log is empty">Its first segment comes with the first write.</Empty>
       ) : segments.problem ? (
@@ -118,7 +115,7 @@ export function Overview() {
       <Figures newest={newest} stats={stats.data} />
       <div class="pair">
         <Chart title="Throughput" unit="requests/s" series={RATES} data={rates} format={formatRate} waiting={waiting} />
-        <Chart title="Latency" unit="per request" series={LATENCIES} data={latencies} format={formatMicroseconds} waiting={waiting} />
+        <Chart title="Latency" unit="per request" series={LATENCIES} data={latencies} format={formatMicroseconds} isLog waiting={waiting} />
       </div>
       <LogPanel newest={newest} />
     </>

@@ -43,12 +43,6 @@ function Bars({ title, rows }: { title: string; rows: Row[] }) {
   );
 }
 
-/** The server reads a bounded part of the store and says so where that was not all; the field's name is its own. */
-function isCutShort(data: Biggest): boolean {
-  const said = data as unknown as Record<string, unknown>;
-  return said.is_complete === false || said.is_cut_short === true || said.cut_short === true || said.truncated === true;
-}
-
 export function Sizes({ route }: { route: Route }) {
   const prefix = route.query.get("prefix") ?? "";
   const depth = route.query.get("depth") ?? "1";
@@ -84,7 +78,7 @@ export function Sizes({ route }: { route: Route }) {
         </form>
       </header>
       <p class="note" role="status">
-        {found.data && isCutShort(found.data) ? "The store is larger than what was looked through: these are the biggest of that part." : ""}
+        {found.data?.is_cut_short ? "The store is larger than what was looked through: these are the biggest of that part." : ""}
       </p>
       {found.data ? (
         <div class="pair">

@@ -2,16 +2,11 @@
 import { useState } from "preact/hooks";
 import { fieldBytes, showKey } from "../api/bytes";
 import { sendJson } from "../api/http";
-import type { Slow } from "../api/types";
+import type { Slow, SlowLog } from "../api/types";
 import { formatBytes, formatMicroseconds, formatTime } from "../format";
 import { Confirm } from "../parts/dialog";
 import { Empty, Failure, Inline, Waiting } from "../parts/states";
 import { useAction, useResource } from "../state/resource";
-
-/** A list, or a list in an envelope. */
-function rowsOf(data: Slow[] | { items?: Slow[]; entries?: Slow[] }): Slow[] {
-  return Array.isArray(data) ? data : (data.items ?? data.entries ?? []);
-}
 
 function targetOf(row: Slow): string {
   const key = fieldBytes(row, "key");
@@ -37,11 +32,11 @@ function Row({ row, most }: { row: Slow; most: number }) {
   );
 }
 
-export function SlowLog() {
-  const log = useResource<Slow[]>("/v1/slowlog?limit=200", 5_000);
+export function SlowRequests() {
+  const log = useResource<SlowLog>("/v1/slowlog?limit=200", 5_000);
   const [isAsking, setAsking] = useState(false);
   const action = useAction();
-  const rows = log.data === null ? null : rowsOf(log.data).toSorted((a, b) => b.at - a.at);
+  const rows = log.data?.requests ?? null;
   const most = Math.max(...(rows ?? []).map((row) => row.duration_ms), 0.001);
   const empty = (): void =>
     action.run(async () => {
@@ -68,7 +63,7 @@ export function SlowLog() {
         {rows === null ? (
           log.problem ? <Failure problem={log.problem} retry={log.reload} /> : <Waiting lines={8} label="Reading the slow log" />
         ) : rows.length === 0 ? (
-          <Empty title="No slow request">None has taken longer than the server's threshold.</Empty>
+          <Empty title="No slow request">None has taken {log.data?.threshold_ms ?? 0} ms or more.</Empty>
         ) : (
           <div class="scroll" tabIndex={0} role="region" aria-label="Table of slow requests">
             <table>

@@ -1,6 +1,6 @@
 /** The store's facts: health, verification, backups, figures and settings. */
 import { sendJson } from "../api/http";
-import type { Job, Stats } from "../api/types";
+import type { Backup, Job, Stats } from "../api/types";
 import { factsOf } from "../flatten";
 import { formatBytes, formatCount, formatDate, formatDuration } from "../format";
 import { BackupButton } from "../parts/backup";
@@ -59,7 +59,7 @@ const number = (value: unknown): number => (typeof value === "number" ? value : 
 function sayVerify(job: Job | null): string {
   if (job === null) return "";
   if (job.state === "running") return "Reading every record and checking it.";
-  if (job.state === "failed") return `The verification failed${typeof job.error === "string" ? `: ${job.error}` : ""}.`;
+  if (job.state === "failed") return `The verification failed: ${job.error?.detail ?? "the server's log has it"}.`;
   const report = job.report;
   if (!report) return "Not verified since the server started.";
   const damages = Array.isArray(report.damages) ? report.damages.length : 0;
@@ -95,17 +95,9 @@ function VerifyPanel() {
   );
 }
 
-interface Backup {
-  name: string;
-  created_at?: number;
-  at?: number;
-  bytes?: number;
-}
-
 function BackupPanel() {
-  const list = useResource<{ backups?: (Backup | string)[] } | (Backup | string)[]>("/v1/backups");
-  const all = list.data === null ? null : Array.isArray(list.data) ? list.data : (list.data.backups ?? []);
-  const backups = all?.map((one) => (typeof one === "string" ? { name: one } : one));
+  const list = useResource<{ backups: Backup[] }>("/v1/backups");
+  const backups = list.data?.backups;
   return (
     <section class="panel" aria-label="Backups">
       <header class="panel-head">
@@ -117,18 +109,14 @@ function BackupPanel() {
       {backups ? (
         backups.length > 0 ? (
           <dl class="table">
-            {backups.map((one) => {
-              const at = (one as Backup).created_at ?? (one as Backup).at;
-              const bytes = (one as Backup).bytes;
-              return (
-                <div key={one.name}>
-                  <dt class="data">{one.name}</dt>
-                  <dd class="figure">
-                    {[bytes === undefined ? "" : formatBytes(bytes), at === undefined ? "" : formatDate(at)].filter(Boolean).join(", ")}
-                  </dd>
-                </div>
-              );
-            })}
+            {backups.map((one) => (
+              <div key={one.name}>
+                <dt class="data">{one.name}</dt>
+                <dd class="figure">
+                  {formatBytes(one.bytes)}, {formatDate(one.made_at)}
+                </dd>
+              </div>
+            ))}
           </dl>
         ) : (
           <Empty title="No backup yet">A backup is a directory that opens as a store by itself.</Empty>
