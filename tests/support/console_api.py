@@ -244,12 +244,17 @@ class Handler(BaseHTTPRequestHandler):
         self.give_json({"items": items})
 
     def post_batch(self, _: dict[str, str], body: bytes) -> None:
-        for op in json.loads(body)["ops"]:
+        asked = json.loads(body)
+        for one in asked["require"]:
+            held = self.server.store.entries.get(one["key"].encode())
+            if one["etag"] != (None if held is None else f'"{held["lsn"]}"'):
+                return self.problem(412, "Precondition Failed")
+        for op in asked["ops"]:
             if op["op"] == "put":
                 self.server.store.put(op["key"].encode(), op["value"].encode(), op["content_type"], None)
             else:
                 self.server.store.delete(op["key"].encode())
-        self.give_json({"etags": []})
+        return self.give_json({"etags": []})
 
     def get_segments(self, *_: Any) -> None:
         self.server.store.step()

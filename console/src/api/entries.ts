@@ -119,6 +119,7 @@ export async function deleteEntry(key: Uint8Array, etag: string | undefined): Pr
 }
 
 async function writeByBody(key: Uint8Array, etag: string | null | undefined, op: object): Promise<void> {
-  const require = etag === undefined ? [] : [{ ...bytesField("key", key), etag }];
+  const tag = typeof etag === "string" ? `"${etag}"` : etag;
+  const require = tag === undefined ? [] : [{ ...bytesField("key", key), etag: tag }];
   await sendJson("POST", "/v1/batch", { require, ops: [op] });
 }
