@@ -17,11 +17,12 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 BENCH_INSTALLED := $(VENV)/.bench-installed
 FUZZ_INSTALLED := $(VENV)/.fuzz-installed
+CONSOLE_INSTALLED := console/node_modules/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*_cy.py' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: help build test demo lint format check package bench guard sanitize sanitize-threads powercut fuzz clean distclean
+.PHONY: console console-check console-compare console-pictures browser help build test demo lint format check package bench guard sanitize sanitize-threads powercut fuzz clean distclean
 
 help:
 	@echo "make test      set up and run the tests         make demo      set up and show the store at work"
@@ -33,6 +34,9 @@ help:
 	@echo "make guard     count the instructions of each operation against those kept"
 	@echo "make powercut  cut the power under stores on real file systems (as root)"
 	@echo "make fuzz      fuzz what reads files, a while"
+	@echo "make console   build the console's bundle       make console-check  is the bundle what the sources make"
+	@echo "make console-pictures  take the pictures of docs/console.md"
+	@echo "make browser   install a Chromium, for the tests of the console"
 	@echo "make clean     remove what was built            make distclean and the virtual environment"
 
 $(INSTALLED): pyproject.toml setup.py
@@ -105,10 +109,40 @@ $(FUZZ_INSTALLED): $(INSTALLED)
 fuzz: $(FUZZ_INSTALLED) build
 	@set -e; for target in $(FUZZ_TARGETS); do $(BIN)/python -m fuzz $$target $(FUZZ_SECONDS); done
 
+# The bundle is committed, so that nobody but who changes the console needs Node.js.
+$(CONSOLE_INSTALLED): console/package.json console/package-lock.json
+	cd console && npm ci --no-audit --no-fund --loglevel=error
+	@touch $(CONSOLE_INSTALLED)
+
+console: $(CONSOLE_INSTALLED)
+	cd console && npm run --silent build
+
+# The console's own tests, and whether the committed bundle is, byte for byte, what the sources make.
+console-check:
+	@if ! command -v npm >/dev/null; then echo "console-check: skipped, there is no npm here"; \
+	elif ! $(MAKE) --no-print-directory $(CONSOLE_INSTALLED); then \
+		echo "console-check: skipped, npm cannot install what it needs"; \
+	else $(MAKE) --no-print-directory console-compare; fi
+
+console-compare: $(CONSOLE_INSTALLED)
+	cd console && npm test --silent && CONSOLE_OUT=../build/console npm run --silent build
+	diff --recursive --brief build/console src/flash_kv/server/console
+
+console-pictures: build
+	$(BIN)/python -m benchmarks.console_pictures
+
+# As root on Debian; elsewhere, and where it cannot be had, the tests that need it are skipped and say so.
+browser:
+	@if command -v chromium >/dev/null || [ -n "$$FLASH_KV_TEST_CHROMIUM" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
+			|| echo "not installed: chromium"; \
+	else echo "there is no Chromium here; install one or set FLASH_KV_TEST_CHROMIUM"; fi
+
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILT)
 	find src -name '*_cy.c' -delete -o -name '*_cy.html' -delete -o -name '*_cy.*.so' -delete
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) console/node_modules

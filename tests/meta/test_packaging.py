@@ -26,6 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # What builds an sdist reads; everything else in the checkout has to be unnecessary.
 SOURCES = (
     "src",
+    "console",
     "tests",
     "docs",
     "examples",
@@ -59,7 +60,9 @@ def _run(*command: str | os.PathLike[str], cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("tree")
-    products = shutil.ignore_patterns("__pycache__", "*.so", "*_cy.c", "*_cy.html", "*.egg-info")
+    products = shutil.ignore_patterns(
+        "__pycache__", "*.so", "*_cy.c", "*_cy.html", "*.egg-info", "node_modules"
+    )
     for name in SOURCES + TEXTS:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=products)
@@ -114,7 +117,15 @@ def test_the_wheel_holds_binaries_stubs_and_declarations(wheel: Path) -> None:
     }
     assert binaries | _package_files({".py", ".pyi", ".pxd", ".h"}) <= names
     assert [name for name in names if not name.startswith(("flash_kv/", "flash_kv-"))] == []
-    assert [name for name in names if name.endswith((".c", ".html"))] == []
+    assert [name for name in names if name.endswith((".c", "_cy.html"))] == []
+
+
+def test_the_wheel_holds_the_console(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    bundle = {f"flash_kv/server/console/{one.name}" for one in (PACKAGE / "server" / "console").iterdir()}
+    assert "flash_kv/server/console/index.html" in bundle
+    assert bundle <= names
 
 
 def test_the_wheel_holds_the_license(wheel: Path) -> None:

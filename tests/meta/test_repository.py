@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINES_MAX = 500
 SOURCE_SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".h"}
-UNTRACKED_FOLDERS = {"build", "dist", "__pycache__"}
-BINARY_SUFFIXES = {".so", ".pyc", ".png", ".gz", ".whl"}
+UNTRACKED_FOLDERS = {"build", "dist", "__pycache__", "node_modules"}
+BINARY_SUFFIXES = {".so", ".pyc", ".png", ".gz", ".whl", ".woff2"}
 
 # Assembled here, so that this file does not contain what it looks for.
 _HOMES = "|".join(("wor" + "k", "far" + "m", "roo" + "t", "hom" + r"e/\w+", "User" + r"s/\w+"))

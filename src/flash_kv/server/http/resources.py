@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import administration, batches, bulk, kv, listing, watch
+from flash_kv.server.http import administration, batches, bulk, console, kv, listing, watch
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -15,6 +15,7 @@ RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     bulk.routes,
     watch.routes,
     administration.routes,
+    console.routes,
 )
 
 
