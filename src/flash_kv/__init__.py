@@ -19,6 +19,8 @@ from flash_kv.codecs.opening import open_store as open
 from flash_kv.codecs.typed_batch import TypedBatch
 from flash_kv.codecs.typed_db import TypedDB, TypedSnapshot
 from flash_kv.engine.batch import WriteBatch
+from flash_kv.engine.change import Change
+from flash_kv.engine.changes import Changes
 from flash_kv.engine.db import DB
 from flash_kv.engine.repair import repair
 from flash_kv.engine.reports import (
@@ -36,6 +38,7 @@ from flash_kv.engine.snapshot import Snapshot
 from flash_kv.engine.verify import verify
 from flash_kv.errors import (
     BatchStateError,
+    ChangesLostError,
     ClosedError,
     CodecMismatchError,
     CodecUnavailableError,
@@ -68,6 +71,9 @@ __all__ = [
     "DB",
     "BackupReport",
     "BatchStateError",
+    "Change",
+    "Changes",
+    "ChangesLostError",
     "ClosedError",
     "Codec",
     "CodecMismatchError",

@@ -26,6 +26,7 @@
     +-- ForkedError (RuntimeError)           a handle of the parent used in a forked child
     |
     |   reading and writing the disk
+    +-- ChangesLostError (LookupError)       changes that compaction has removed from the log
     +-- CorruptionError                      damaged bytes; not an OSError: no retry helps
     +-- StoreFullError (OSError)             no space left, nothing of the call was acknowledged
     +-- StorageError (OSError)               any other failure of the operating system
@@ -350,6 +351,26 @@ class ForkedError(FlashKVError, RuntimeError):
 
 
 # Reading and writing the disk
+
+
+class ChangesLostError(FlashKVError, LookupError):
+    """The log has not all changes since the LSN `since`: read the whole store, then go on from `oldest_lsn` or later.
+
+    `is_ahead`: the store has not come to that LSN: it is another, an older copy, or has lost its end in a power cut.
+    """
+
+    _parameters = ("path", "since", "oldest_lsn", "is_ahead")
+
+    def __init__(self, path: StrPath, since: int, oldest_lsn: int, is_ahead: bool = False) -> None:
+        self.path = os.fspath(path)
+        self.since = since
+        self.oldest_lsn = oldest_lsn
+        self.is_ahead = is_ahead
+        reason = "its newest change is older" if is_ahead else "compaction has removed some"
+        super().__init__(
+            f"{self.path} has not all changes since LSN {since}: {reason}; read the whole store, then the changes "
+            f"since LSN {oldest_lsn} or later"
+        )
 
 
 class CorruptionError(FlashKVError):

@@ -9,6 +9,7 @@ import pytest
 from flash_kv import errors
 from flash_kv.errors import (
     BatchStateError,
+    ChangesLostError,
     ClosedError,
     CodecMismatchError,
     CodecUnavailableError,
@@ -81,6 +82,11 @@ CASES: list[tuple[FlashKVError, type[Exception], dict[str, object]]] = [
     (BatchStateError("committed"), RuntimeError, {"state": "committed"}),
     (ClosedError("/s", "snapshot"), ValueError, {"path": "/s", "what": "snapshot"}),
     (ForkedError("/s", 12), RuntimeError, {"path": "/s", "opened_pid": 12}),
+    (
+        ChangesLostError("/s", 7, 90, is_ahead=False),
+        LookupError,
+        {"path": "/s", "since": 7, "oldest_lsn": 90, "is_ahead": False},
+    ),
     (
         CorruptionError("/s/1", 40, "bad CRC"),
         FlashKVError,

@@ -174,6 +174,8 @@ class Compactor(Part):
         self.bytes_moved = 0
         self.bytes_reclaimed = 0
         self.is_stopping = False
+        self.run: Run | None = None
+        """What is being done now."""
         self.step_bytes = STEP_BYTES
         """Bytes of an input gone through between two calls of a progress callback."""
 
@@ -244,11 +246,13 @@ class Compactor(Part):
                 segments.drop_spare()
         numbers = [one.segment.segment_id for one in chosen]
         try:
+            self.run = run
             segments.put_off_hints(numbers)
             self._run_jobs(run, group(chosen, self.store.options.segment_bytes_max))
         except CancelledByCaller:
             is_cancelled = True
         finally:
+            self.run = None
             segments.resume_hints(numbers)
             report = run.report(time.monotonic() - started, is_cancelled)
             self.last = report
@@ -307,6 +311,9 @@ class Run:
         self._rate = rate
         self._bytes_total = sum(one.used for one in chosen)
         self._segments_total = len(chosen)
+        self._bytes_being_moved = 0
+        self.inputs = frozenset(one.segment.segment_id for one in chosen)
+        """The ids of the segments that it goes through."""
         self._bytes_done = 0
         self._segments_done = 0
         self._records_moved = 0
@@ -335,6 +342,7 @@ class Run:
         finally:
             self._records_moved += mover.records_moved
             self._bytes_moved += mover.bytes_moved
+            self._bytes_being_moved = 0
             self._finish(mover, outputs, inputs if is_whole else [])
             if is_whole:
                 self._tombstones_dropped += mover.tombstones_dropped
@@ -409,19 +417,19 @@ class Run:
     def _report_progress(self, mover: move_cy.Mover) -> None:
         if self._db._compactor.is_stopping:
             raise CancelledByCaller
-        if self._progress is None:
-            return
-        answer = self._progress(
-            CompactionProgress(
-                segments_done=self._segments_done,
-                segments_total=self._segments_total,
-                bytes_done=self._bytes_done,
-                bytes_total=self._bytes_total,
-                bytes_moved=self._bytes_moved + mover.bytes_moved,
-            )
-        )
-        if answer is False:
+        self._bytes_being_moved = mover.bytes_moved
+        if self._progress is not None and self._progress(self.progress()) is False:
             raise CancelledByCaller
+
+    def progress(self) -> CompactionProgress:
+        """How far it is."""
+        return CompactionProgress(
+            segments_done=self._segments_done,
+            segments_total=self._segments_total,
+            bytes_done=self._bytes_done,
+            bytes_total=self._bytes_total,
+            bytes_moved=self._bytes_moved + self._bytes_being_moved,
+        )
 
     def _hold_rate(self, size: int, started: float) -> None:
         if self._rate is not None:

@@ -19,6 +19,7 @@ from typing import Any
 from flash_kv.engine import naming, open_stores, recovery
 from flash_kv.engine.backup import backup
 from flash_kv.engine.batch import WriteBatch
+from flash_kv.engine.changes import Followed
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
@@ -63,7 +64,7 @@ UNSEALED_MAX = 8
 TRIM_STEP = 256
 
 
-class DB(DictMethods):
+class DB(DictMethods, Followed):
     """An open store: a mutable mapping of bytes to bytes, for any number of threads, and a context manager.
 
     Keys and values are bytes-like, `str` is encoded as UTF-8, what is read is `bytes`. With an ordered index keys are

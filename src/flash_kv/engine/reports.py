@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class _Report:
@@ -146,6 +146,10 @@ class SegmentStats(_Report):
     """Bytes of records, headers included."""
     dead_bytes: int
     dead_ratio: float
+    records: int
+    """Values and tombstones, dead ones included."""
+    state: Literal["active", "spare", "sealed", "compacting"]
+    """Active: written to, or full and about to be sealed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +183,8 @@ class Stats(_Report):
     compaction_bytes_moved: int
     compaction_bytes_reclaimed: int
     last_compaction: CompactionReport | None
+    compaction: CompactionProgress | None
+    """How far the one that runs now is."""
     recovery: RecoveryReport
     is_poisoned: bool
     segment_stats: tuple[SegmentStats, ...]

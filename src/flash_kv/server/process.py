@@ -26,6 +26,7 @@ from flash_kv.server.http.protocol import Config, Connection, sweep_for_ever
 from flash_kv.server.http.resources import all_routes
 from flash_kv.server.service import Service
 from flash_kv.server.settings import Address, ServerSettings
+from flash_kv.server.tracing import traced
 
 BACKLOG = 1024
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -130,7 +131,7 @@ def make_config(service: Service) -> Config:
     settings = service.settings
     context = tls_context(settings)
     config = Config(
-        Application(service, all_routes(service)),
+        traced(Application(service, all_routes(service))),
         loop="uvloop",
         http=Connection,
         ws="none",

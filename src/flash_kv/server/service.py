@@ -52,6 +52,8 @@ class Service:
         self.settings = settings or ServerSettings()
         self.gate = Gate(self.settings.token_file)
         self.observers: list[Callable[[Finished], None]] = []
+        # Figures of the parts, by their names in /metrics.
+        self.gauges: dict[str, Callable[[], float]] = {}
         self.starters: list[Callable[[], Awaitable[None]]] = []
         self.stoppers: list[Callable[[], Awaitable[None]]] = []
         self.started_at = time.time()

@@ -77,11 +77,12 @@ def read_config(ctx: click.Context, parameter: click.Parameter, path: Path | Non
 def command(path: Path, quiet: bool, settings: dict[str, Any], options: dict[str, Any]) -> ExitCode:
     checked = ServerSettings(**settings)
     _require_server()
+    from flash_kv.server.logs import logging_to_stderr
     from flash_kv.server.process import check_files, serve
     from flash_kv.server.service import Service
 
     check_files(checked)
-    with open_store(path, options, create=True) as db:
+    with logging_to_stderr(checked), open_store(path, options, create=True) as db:
         service: Service = Service(db, checked)
         try:
             serve(service, lambda url: None if quiet else notice(f"serving {path} at {url}; Ctrl-C stops it"))

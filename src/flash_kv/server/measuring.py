@@ -1,0 +1,176 @@
+"""`Meter`: what requests take, counted as they end; for `/metrics`, `/v1/live`, `/v1/slowlog` and the log of requests.
+
+It is called for every request, in the event loop, so it does little: one cell for each method, route and status, one
+addition to a histogram whose buckets are an eighth of an octave wide, so a quantile is at most an eighth too high.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, NamedTuple
+
+from flash_kv.server.http.problems import key_fields
+from flash_kv.server.http.requests import unquoted
+from flash_kv.server.logs import NAME
+from flash_kv.server.service import Finished, Service
+
+requests_log = logging.getLogger(f"{NAME}.requests")
+
+# Each octave above the first 16 microseconds has so many buckets.
+STEPS = 8
+BUCKETS = 16 + STEPS * 40
+SLOW_MAX = 1000
+PATH_BYTES_MAX = 512
+
+# Their answers last as long as the client wants.
+ENDLESS = frozenset(("/v1/watch", "/v1/live"))
+KV = "/v1/kv/{key}"
+READ, WRITE, DELETE, LIST, OTHER = "read", "write", "delete", "list", "other"
+CLASSES = (READ, WRITE, DELETE, LIST, OTHER)
+_CLASS_OF = {
+    ("GET", KV): READ,
+    ("HEAD", KV): READ,
+    ("POST", "/v1/mget"): READ,
+    ("PUT", KV): WRITE,
+    ("POST", "/v1/batch"): WRITE,
+    ("POST", "/v1/load"): WRITE,
+    ("DELETE", KV): DELETE,
+    ("DELETE", "/v1/kv"): DELETE,
+    ("GET", "/v1/kv"): LIST,
+    ("GET", "/v1/count"): LIST,
+    ("GET", "/v1/dump"): LIST,
+}
+
+
+def bucket_of(microseconds: int) -> int:
+    """The bucket of a duration."""
+    if microseconds < 16:
+        return max(microseconds, 0)
+    shift = microseconds.bit_length() - 4
+    return min(STEPS * shift + (microseconds >> shift), BUCKETS - 1)
+
+
+def bucket_end(bucket: int) -> int:
+    """The microseconds from which on a duration is in a later bucket."""
+    if bucket < 16:
+        return bucket + 1
+    shift, step = divmod(bucket - STEPS, STEPS)
+    return (step + STEPS + 1) << shift
+
+
+class Cell:
+    """Requests of one method, route and status."""
+
+    __slots__ = ("buckets", "bytes_in", "bytes_out", "count", "kind", "seconds")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.buckets = [0] * BUCKETS
+        self.count = 0
+        self.seconds = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+
+class Totals(NamedTuple):
+    """What all requests together came to at one moment."""
+
+    counts: dict[str, int]
+    """Requests by class."""
+    buckets: list[int]
+    """Of the requests for data, those that are over at once."""
+    bytes_in: int
+    bytes_out: int
+
+
+class Meter:
+    """All that is counted of the requests of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self.cells: dict[tuple[str, str, int], Cell] = {}
+        self.slow: deque[Finished] = deque(maxlen=SLOW_MAX)
+        self._slow_s = service.settings.slow_request_ms / 1000
+        self._logs = requests_log.isEnabledFor(logging.INFO)
+        service.observers.append(self.observe)
+
+    def observe(self, one: Finished) -> None:
+        """Count one request."""
+        # What has no route is counted together: paths and methods that clients make up take no memory.
+        name = (one.method if one.route else "", one.route, one.status)
+        cell = self.cells.get(name)
+        if cell is None:
+            cell = self.cells[name] = Cell(_CLASS_OF.get((one.method, one.route), OTHER))
+        duration_s = one.duration_s
+        cell.count += 1
+        cell.seconds += duration_s
+        cell.bytes_in += one.bytes_in
+        cell.bytes_out += one.bytes_out
+        cell.buckets[bucket_of(int(duration_s * 1_000_000))] += 1
+        if duration_s >= self._slow_s and one.route not in ENDLESS:
+            self.slow.append(one)
+        if self._logs:
+            self._log(one)
+
+    def _log(self, one: Finished) -> None:
+        fields = describe(one)
+        what = fields.get("key", fields.get("key_b64", fields.get("path")))
+        text = f"{one.method} {what!r} {one.status} {fields['duration_ms']} ms"
+        requests_log.info("%s", text, extra={"fields": fields})
+
+    def totals(self) -> Totals:
+        """The sums over all cells."""
+        counts = dict.fromkeys(CLASSES, 0)
+        buckets = [0] * BUCKETS
+        bytes_in = bytes_out = 0
+        for (_, route, _), cell in self.cells.items():
+            counts[cell.kind] += cell.count
+            bytes_in += cell.bytes_in
+            bytes_out += cell.bytes_out
+            if route not in ENDLESS:
+                buckets = [a + b for a, b in zip(buckets, cell.buckets, strict=True)]
+        return Totals(counts, buckets, bytes_in, bytes_out)
+
+    def slowest(self, limit: int) -> list[dict[str, Any]]:
+        """The slow requests, the newest first."""
+        newest = [self.slow[-1 - place] for place in range(min(limit, len(self.slow)))]
+        return [describe(one) for one in newest]
+
+
+def describe(one: Finished) -> dict[str, Any]:
+    """A request as JSON: the key it was for, where it was for one, else its path; never the query."""
+    what: dict[str, str] = {"path": _printable(one.path)}
+    if one.route == KV:
+        what = _key_of(one.path)
+    return {
+        "at": round(one.at, 3),
+        "duration_ms": round(one.duration_s * 1000, 3),
+        "method": one.method,
+        **what,
+        "status": one.status,
+        "bytes": one.bytes_in + one.bytes_out,
+        "client": one.client,
+    }
+
+
+def _key_of(path: bytes) -> dict[str, str]:
+    raw = path[len(KV) - len("{key}") :][:PATH_BYTES_MAX]
+    try:
+        return key_fields(unquoted(raw))
+    except Exception:  # noqa: BLE001 - what is no key is shown as it came
+        return {"path": _printable(path)}
+
+
+def _printable(path: bytes) -> str:
+    return path[:PATH_BYTES_MAX].decode("utf-8", "backslashreplace")
+
+
+def quantile(buckets: list[int], share: float) -> int:
+    """The microseconds that this share of the requests did not take longer than; 0 without any."""
+    total = sum(buckets)
+    seen = 0
+    for bucket, count in enumerate(buckets):
+        seen += count
+        if count and seen >= share * total:
+            return bucket_end(bucket)
+    return 0
