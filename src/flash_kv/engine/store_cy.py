@@ -105,17 +105,12 @@ class Store(Records):
         self.table.memories.pop(segment_id, None)
         return True
 
-    def _pin(self, segment_id: int) -> bool:
-        """Keep a segment readable until `_unpin`; False when it is gone already."""
+    def _pin(self, segment_id: int) -> object:
+        """Keep a segment readable as long as what is returned lives, or until its `release`; None when it is gone."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         if ref == cython.NULL or load_acquire64(cython.address(ref.size)) == 0:
-            return False
-        add_atomic64(cython.address(ref.pins), 1)
-        return True
-
-    def _unpin(self, segment_id: int) -> None:
-        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
-        add_atomic64(cython.address(ref.pins), cython.cast(uint64_t, -1))
+            return None
+        return SegmentPin(self, segment_id)
 
     def _segment_counts(self, segment_id: int) -> dict:
         """The counters of one segment."""
@@ -390,6 +385,40 @@ class Store(Records):
         self.versions.free_chain(number)
         free(buffer)
         return 0
+
+
+@cython.final
+@cython.no_gc_clear
+@cython.cclass
+class SegmentPin:
+    """Keeps the mapping of a segment. An object, so that a signal between pinning and the caller's `try` loses no pin."""
+
+    store: Store
+    segment_id: uint64_t
+    is_held: cython.bint
+
+    def __cinit__(self, store: Store, segment_id: int):
+        self.store = store
+        self.segment_id = segment_id
+        add_atomic64(cython.address(segment_ref(store.log, self.segment_id).pins), 1)
+        self.is_held = True
+
+    def __dealloc__(self):
+        self.let_go()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def let_go(self) -> cython.void:
+        if self.is_held:
+            self.is_held = False
+            add_atomic64(
+                cython.address(segment_ref(self.store.log, self.segment_id).pins),
+                cython.cast(uint64_t, -1),
+            )
+
+    def release(self) -> None:
+        """Let go of it. A second time: nothing."""
+        self.let_go()
 
 
 @cython.cfunc

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Self, final
 
 from flash_kv.engine.records_cy import Records
 from flash_kv.index.index_cy import Index
@@ -9,6 +10,11 @@ CLOSED: int
 POISONED: int
 READ_ONLY: int
 TROUBLED: int
+
+@final
+class SegmentPin:
+    def __new__(cls, store: Store, segment_id: int) -> Self: ...
+    def release(self) -> None: ...
 
 class Store(Records):
     def _set_up(
@@ -32,8 +38,7 @@ class Store(Records):
         used: int,
     ) -> None: ...
     def _unregister(self, segment_id: int) -> bool: ...
-    def _pin(self, segment_id: int) -> bool: ...
-    def _unpin(self, segment_id: int) -> None: ...
+    def _pin(self, segment_id: int) -> SegmentPin | None: ...
     def _segment_counts(self, segment_id: int) -> dict[str, int]: ...
     def _activate(
         self, segment_id: int, mapping: Mapping | None, fd: int, tail: int, limit: int, capacity: int
