@@ -22,6 +22,7 @@ from flash_kv.engine.batch import WriteBatch
 from flash_kv.engine.change import Change
 from flash_kv.engine.changes import Changes
 from flash_kv.engine.db import DB
+from flash_kv.engine.record import Record
 from flash_kv.engine.repair import repair
 from flash_kv.engine.reports import (
     BackupReport,
@@ -42,6 +43,7 @@ from flash_kv.errors import (
     ClosedError,
     CodecMismatchError,
     CodecUnavailableError,
+    ConflictError,
     CorruptionError,
     DecodeError,
     EncodeError,
@@ -80,6 +82,7 @@ __all__ = [
     "CodecUnavailableError",
     "CompactionProgress",
     "CompactionReport",
+    "ConflictError",
     "CorruptionError",
     "Damage",
     "DecodeError",
@@ -97,6 +100,7 @@ __all__ = [
     "OptionsError",
     "PoisonedError",
     "ReadOnlyError",
+    "Record",
     "RecoveryReport",
     "RepairReport",
     "SegmentStats",

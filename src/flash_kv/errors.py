@@ -22,6 +22,7 @@
     +-- ReadOnlyError (PermissionError)      a write on a read-only handle
     +-- UnorderedIndexError (TypeError)      an ordered scan on an index without order
     +-- BatchStateError (RuntimeError)       a write batch used after its end
+    +-- ConflictError                        a key has not the LSN that a write depends on
     +-- ClosedError (ValueError)             any use after close()
     +-- ForkedError (RuntimeError)           a handle of the parent used in a forked child
     |
@@ -324,6 +325,22 @@ class BatchStateError(FlashKVError, RuntimeError):
     def __init__(self, state: str) -> None:
         self.state = state
         super().__init__(f"this write batch is {state}: start another one with db.batch()")
+
+
+class ConflictError(FlashKVError):
+    """`key` has the LSN `lsn` (0: it is absent) and not `if_lsn` (0: absent, -1: any), which the write depended on."""
+
+    _parameters = ("key", "if_lsn", "lsn")
+
+    def __init__(self, key: Any, if_lsn: int, lsn: int) -> None:
+        self.key = key
+        self.if_lsn = if_lsn
+        self.lsn = lsn
+        wanted = {0: "be absent", -1: "be there"}.get(if_lsn, f"have LSN {if_lsn}")
+        found = f"has LSN {lsn}" if lsn else "is absent"
+        super().__init__(
+            f"the key {key!r} was to {wanted} but {found}; nothing was written: read it again, then decide"
+        )
 
 
 class ClosedError(FlashKVError, ValueError):

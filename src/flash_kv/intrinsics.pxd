@@ -19,6 +19,7 @@ cdef extern from "flash_kv_intrinsics.h" nogil:
     void prefetch "fk_prefetch"(const void *p) noexcept
     uint64_t byte_swap64 "fk_bswap64"(uint64_t v) noexcept
     uint64_t monotonic_ns "fk_monotonic_ns"() noexcept
+    uint64_t realtime_ms "fk_realtime_ms"() noexcept
     bint unlikely "fk_is_unlikely"(bint condition) noexcept
     bint has_crc32c "fk_has_crc32c"() noexcept
     uint32_t crc32c_instr "fk_crc32c_instr"(uint32_t crc, const uint8_t *p, size_t n) noexcept

@@ -48,6 +48,10 @@ def test_the_page_reads_what_puts_deletes_and_batches_wrote(
             for key in rng.sample(sorted(expected), 10):
                 del db[key], expected[key]
             db[b"single"] = expected[b"single"] = rng.randbytes(2000)
+        db.put_record(b"mortal", b"still there", ttl_s=3600, meta=b"text/plain")
+        expected[b"mortal"] = b"still there"
+        db.put_record(b"single", b"gone", expires_at=1.0)
+        del expected[b"single"]
         directory = db.path
     assert page["read_store"](directory) == expected
 

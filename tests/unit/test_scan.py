@@ -16,6 +16,7 @@ from flash_kv.errors import CorruptionError
 from flash_kv.io.system import REAL
 from flash_kv.log.records import (
     FLAG_IN_BATCH,
+    KIND_EXTENDED,
     KIND_TOMBSTONE,
     KIND_VALUE,
     encode_batch,
@@ -169,7 +170,11 @@ def test_arbitrary_bytes_are_never_records(data: bytes, is_sealed: bool) -> None
 
 
 HEADER_FAULTS: dict[str, tuple[dict[str, int], str]] = {
-    "a kind from the future": ({"kind": 5}, "unknown record kind"),
+    "a kind from the future": ({"kind": 6}, "unknown record kind"),
+    "no room for attributes": (
+        {"kind": 5, "key_size": 1, "value_size": 15},
+        "impossible attributes of a value",
+    ),
     "zeros behind the key of a record that is not aligned": ({"flags": 8 << 2}, "unknown record flags"),
     "a tombstone that is aligned": (
         {"kind": KIND_TOMBSTONE, "flags": 2, "value_size": 0},
@@ -211,6 +216,23 @@ def test_a_header_that_cannot_be_is_refused_whatever_its_checksum(
     scan = built.scan()
     assert list(scan.records()) == []
     assert (scan.bad_offset, scan.reason) == (offset, reason)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        pytest.param(struct.pack("<HHIQ", 15, 0, 0, 0), id="shorter than they can be"),
+        pytest.param(struct.pack("<HHIQ", 18, 0, 0, 0), id="longer than the value"),
+        pytest.param(struct.pack("<HHIQ", 16, 1, 0, 0), id="reserved bytes"),
+        pytest.param(struct.pack("<HHIQ", 16, 0, 1, 0), id="more reserved bytes"),
+        pytest.param(struct.pack("<HHIQ", 4113, 0, 0, 0) + bytes(5000), id="too much meta"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused_whatever_their_checksum(attributes: bytes) -> None:
+    built = SegmentBuilder()
+    offset = built.raw(encode_record(built.seed, built.end, KIND_EXTENDED, 0, b"key", attributes + b"v", 1))
+    scan = built.scan()
+    assert (scan.bad_offset, scan.reason) == (offset, "impossible attributes of a value")
 
 
 def _with_checksum(built: SegmentBuilder, rest: bytes) -> bytes:

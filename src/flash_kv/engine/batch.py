@@ -58,10 +58,22 @@ class WriteBatch(BatchWrites):
     def commit(self) -> None:
         """Make all of it one commit, as durable as the batch's (else the store's) durability says.
 
-        Raises as `DB.put`; then nothing of it is stored, and the batch stays open to be tried again.
+        Raises as `DB.put`, and ConflictError when a condition of `require` does not hold; then nothing of it is stored,
+        and the batch stays open to be tried again.
         """
         self._db._commit_waiting(self._open_buffer(), self._durability)
         self._finish("committed")
+        if self._attributes is not None:
+            self._db._sweeper.note(self._db, self._attributes)
+
+    @property
+    def lsns(self) -> range:
+        """After a commit: the LSNs of what it wrote, in the order of the calls.
+
+        All puts and deletes of a batch have one each; in a batch of deletes alone only those whose keys were there.
+        """
+        written = self._written
+        return range(0) if written is None or self._state != "committed" else written
 
     def discard(self) -> None:
         """Forget all of it. On a batch that has ended: nothing."""

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.engine.columns_cy cimport Column
 from flash_kv.log.table_cy cimport Key
+from flash_kv.log.writer_cy cimport Payload
 
 # The body of a batch as it will stand in the log, but for LSNs, checksums and first words.
 cdef class BatchBuffer:
@@ -17,14 +18,20 @@ cdef class BatchBuffer:
     cdef Key* keys
     cdef uint64_t* offsets
     cdef uint64_t* entries                # the index entries before the commit
+    cdef list conditions                  # keys that have to have an LSN for the batch to be committed, or None
+    cdef uint64_t* expected               # which one, for each
+    cdef uint64_t expected_size
+    cdef uint64_t first_lsn               # of the records of the last commit; 0: it wrote none
+    cdef uint64_t end_lsn
 
     cdef void forget(self) noexcept
     cdef int require_idle(self) except -1
     cdef int reserve(self, uint64_t size) except -1
     cdef int add(
-        self, int kind, const uint8_t* key, uint32_t key_size, const uint8_t* value, uint64_t value_size
+        self, int kind, const uint8_t* key, uint32_t key_size, const Payload* payload
     ) except -1
-    cdef int add_put(self, object key, object value) except -1
+    cdef int add_put(self, object key, object value, bytes head) except -1
+    cdef int add_condition(self, object key, uint64_t expected) except -1
     cdef int add_delete(self, object key) except -1
     cdef int add_column(self, Column keys, Column values) except -1
     cdef int add_item(self, Column keys, Column values, Py_ssize_t number) except -1
@@ -41,5 +48,7 @@ cdef int require_pairs(Column keys, Column values) except -1
 cdef class BatchWrites:
     cdef BatchBuffer buffer               # None once the batch has ended
     cdef object state
+    cdef bytes attributes                 # of the value that expires first, or None
+    cdef object written                   # range of LSNs, once the batch has ended
 
     cdef BatchBuffer opened(self)

@@ -15,6 +15,7 @@ from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.memory_cy import malloc, realloc
 from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
+    KIND_EXTENDED,
     KIND_TOMBSTONE,
     KIND_VALUE,
     VALUE_SIZE_MAX,
@@ -22,13 +23,18 @@ from cython.cimports.flash_kv.log.format import (
     padded_size,
     record_size,
 )
-from cython.cimports.flash_kv.log.table_cy import Key
+from cython.cimports.flash_kv.log.table_cy import Key, plain_size, plain_value
+from cython.cimports.flash_kv.log.writer_cy import Payload
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.libc.string import memcmp, memcpy, memset
 
+from flash_kv.engine.record import attributes_of, expected_lsn
 from flash_kv.errors import BatchStateError, KeyOrderError, ValueSizeError
+from flash_kv.log.records import decode_attributes
 
+# Milliseconds since 1970 that no value expires at.
+NEVER = cython.declare(object, 2**64)
 CAPACITY_MIN = cython.declare(uint64_t, 4096)
 LARGE_COPY = cython.declare(uint64_t, 65536)
 
@@ -43,6 +49,7 @@ class BatchBuffer:
         free(self.keys)
         free(self.offsets)
         free(self.entries)
+        free(self.expected)
 
     def forget(self):
         """Make it empty, with its memory kept for the next batch."""
@@ -51,6 +58,7 @@ class BatchBuffer:
         self.puts = 0
         self.is_ascending = False
         self.last = 0
+        self.conditions = None
 
     def require_idle(self):
         """BatchStateError while another thread is at this batch without the GIL."""
@@ -74,7 +82,8 @@ class BatchBuffer:
         self.capacity = capacity
         return 0
 
-    def add(self, kind, key, key_size, value, value_size):
+    def add(self, kind, key, key_size, payload):
+        value_size: uint64_t = payload.head_size + payload.value_size
         size: uint64_t = padded_size(key_size, 0, value_size)
         place: cython.pointer(uint8_t)
         header: cython.pointer(RecordHeader)
@@ -87,33 +96,71 @@ class BatchBuffer:
         header.kind = kind
         header.key_size = key_size
         header.value_size = cython.cast(uint32_t, value_size)
-        memcpy(place + HEADER_SIZE, key, key_size)
-        if value_size >= LARGE_COPY:
+        place += HEADER_SIZE
+        memcpy(place, key, key_size)
+        place += key_size
+        if payload.head_size:
+            memcpy(place, payload.head, payload.head_size)
+            place += payload.head_size
+        if payload.value_size >= LARGE_COPY:
             self.is_busy = True
             with cython.nogil:
-                memcpy(place + HEADER_SIZE + key_size, value, value_size)
+                memcpy(place, payload.value, payload.value_size)
             self.is_busy = False
-        elif value_size:
-            memcpy(place + HEADER_SIZE + key_size, value, value_size)
+        elif payload.value_size:
+            memcpy(place, payload.value, payload.value_size)
         self.size += size
         self.count += 1
-        if kind == KIND_VALUE:
+        if kind != KIND_TOMBSTONE:
             self.puts += 1
         return 0
 
-    def add_put(self, key, value):
+    def add_condition(self, key, expected):
+        """The commit fails unless `key` has this LSN then."""
+        borrowed: Borrowed
+        grown: cython.pointer(uint64_t)
+        count: uint64_t = 0 if self.conditions is None else len(self.conditions)
+        self.require_idle()
+        borrow_key(key, cython.address(borrowed))
+        try:
+            copy = PyBytes_FromStringAndSize(cython.cast(cython.p_char, borrowed.data), borrowed.size)
+        finally:
+            release(cython.address(borrowed))
+        if count == self.expected_size:
+            grown = cython.cast(cython.pointer(uint64_t), realloc(self.expected, (2 * count + 8) * 8))
+            if grown == cython.NULL:
+                raise MemoryError("no memory for one more condition of a write batch")
+            self.expected = grown
+            self.expected_size = 2 * count + 8
+        if self.conditions is None:
+            self.conditions = []
+        self.conditions.append(copy)
+        self.expected[count] = expected
+        return 0
+
+    def add_put(self, key, value, head):
         borrowed_key: Borrowed
         borrowed_value: Borrowed
+        payload: Payload
+        kind: cython.int = KIND_VALUE
+        payload.head_size = 0
+        if head is not None:
+            kind = KIND_EXTENDED
+            payload.head = cython.cast(cython.pointer(uint8_t), PyBytes_AS_STRING(head))
+            payload.head_size = PyBytes_GET_SIZE(head)
         borrow_key(key, cython.address(borrowed_key))
         try:
             borrow_value(value, cython.address(borrowed_value))
             try:
+                payload.value = borrowed_value.data
+                payload.value_size = borrowed_value.size
+                if unlikely(payload.head_size + payload.value_size > VALUE_SIZE_MAX):
+                    raise ValueSizeError(payload.value_size, VALUE_SIZE_MAX - payload.head_size)
                 self.add(
-                    KIND_VALUE,
+                    kind,
                     borrowed_key.data,
                     cython.cast(uint32_t, borrowed_key.size),
-                    borrowed_value.data,
-                    borrowed_value.size,
+                    cython.address(payload),
                 )
             finally:
                 release(cython.address(borrowed_value))
@@ -123,9 +170,14 @@ class BatchBuffer:
 
     def add_delete(self, key):
         borrowed: Borrowed
+        payload: Payload
+        payload.head_size = 0
+        payload.value_size = 0
         borrow_key(key, cython.address(borrowed))
         try:
-            self.add(KIND_TOMBSTONE, borrowed.data, cython.cast(uint32_t, borrowed.size), cython.NULL, 0)
+            self.add(
+                KIND_TOMBSTONE, borrowed.data, cython.cast(uint32_t, borrowed.size), cython.address(payload)
+            )
         finally:
             release(cython.address(borrowed))
         return 0
@@ -142,13 +194,20 @@ class BatchBuffer:
     def add_item(self, keys, values, number):
         key: Borrowed
         value: Borrowed
+        payload: Payload
+        payload.head_size = 0
+        payload.value_size = 0
         keys.borrow_key(number, cython.address(key))
         if values is None:
-            return self.add(KIND_TOMBSTONE, key.data, cython.cast(uint32_t, key.size), cython.NULL, 0)
+            return self.add(
+                KIND_TOMBSTONE, key.data, cython.cast(uint32_t, key.size), cython.address(payload)
+            )
         values.borrow(number, cython.address(value))
         if unlikely(value.size > VALUE_SIZE_MAX):
             raise ValueSizeError(value.size, VALUE_SIZE_MAX)
-        return self.add(KIND_VALUE, key.data, cython.cast(uint32_t, key.size), value.data, value.size)
+        payload.value = value.data
+        payload.value_size = value.size
+        return self.add(KIND_VALUE, key.data, cython.cast(uint32_t, key.size), cython.address(payload))
 
     def add_piece(self, keys, values, number, size):
         """Puts from pair `number` on, in order, until there are `size` bytes; the number of the next pair."""
@@ -207,7 +266,7 @@ class BatchBuffer:
                 return self.add_column(keys, column)
             pairs = zip(pairs, values, strict=True)
         for key, value in pairs:
-            self.add_put(key, value)
+            self.add_put(key, value, None)
         return 0
 
     def add_deletes(self, keys):
@@ -231,7 +290,9 @@ class BatchBuffer:
             if header.kind == KIND_TOMBSTONE:
                 overlay[key] = None
             else:
-                overlay[key] = PyBytes_FromStringAndSize(body + header.key_size, header.value_size)
+                overlay[key] = PyBytes_FromStringAndSize(
+                    cython.cast(cython.p_char, plain_value(header)), plain_size(header)
+                )
             offset += record_size(header)
         return offset
 
@@ -276,6 +337,11 @@ class BatchBuffer:
         return 0
 
 
+def _expires(attributes: bytes) -> int:
+    """When a value with these expires, for finding the earliest."""
+    return decode_attributes(attributes).expires_ms or NEVER
+
+
 def require_pairs(keys, values):
     """As many keys as values?"""
     if keys.count != values.count:
@@ -308,6 +374,7 @@ class BatchWrites:
     def _end(self, state: str) -> BatchBuffer:
         """The buffer, which is the caller's from now on; the batch is "committed" or "discarded"."""
         buffer: BatchBuffer = self.buffer
+        self.written = range(buffer.first_lsn, buffer.end_lsn)
         self.buffer = None
         self.state = state
         return buffer
@@ -319,11 +386,11 @@ class BatchWrites:
     def put(self, key, value) -> None:
         """Store `value` under `key` when the batch commits."""
         buffer: BatchBuffer = self.opened()
-        buffer.add_put(key, value)
+        buffer.add_put(key, value, None)
 
     def __setitem__(self, key, value):
         buffer: BatchBuffer = self.opened()
-        buffer.add_put(key, value)
+        buffer.add_put(key, value, None)
 
     def delete(self, key) -> None:
         """Delete `key`, if it is there, when the batch commits."""
@@ -346,7 +413,7 @@ class BatchWrites:
             pairs = zip(pairs, values, strict=True)
         for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
             buffer = self.opened()
-            buffer.add_put(key, value)
+            buffer.add_put(key, value, None)
 
     def delete_many(self, keys) -> None:
         """Add a delete for each key."""
@@ -359,9 +426,34 @@ class BatchWrites:
             buffer = self.opened()
             buffer.add_delete(key)
 
+    def put_record(self, key, value, *, ttl_s=None, expires_at=None, meta=b"") -> None:
+        """Store `value` with what `DB.put_record` says of it when the batch commits."""
+        # Before the batch is looked at: it may run Python code of the caller's, which may end the batch.
+        head: bytes = attributes_of(ttl_s, expires_at, meta)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_put(key, value, head)
+        if head is not None:
+            self.attributes = head if self.attributes is None else min(self.attributes, head, key=_expires)
+
+    def require(self, key, lsn) -> None:
+        """Commit only if `key` has this LSN then: 0 it has to be absent, -1 it has to be there. Else ConflictError."""
+        expected: uint64_t = expected_lsn(lsn)
+        buffer: BatchBuffer = self.opened()
+        buffer.add_condition(key, expected)
+
     def __len__(self):
         """The number of puts and deletes so far."""
         return 0 if self.buffer is None else self.buffer.count
+
+    @property
+    def _attributes(self) -> object:
+        """Those of its values that expire first; None without any."""
+        return self.attributes
+
+    @property
+    def _written(self) -> object:
+        """The LSNs of what the batch wrote; None before its end."""
+        return self.written
 
     @property
     def size_bytes(self) -> int:

@@ -2,10 +2,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from flash_kv.engine.batch_cy cimport BatchBuffer
 from flash_kv.engine.versions_cy cimport VersionChains
 from flash_kv.index.index_cy cimport Index
+from flash_kv.io.clock_cy cimport now_ms
 from flash_kv.io.mutex cimport pthread_mutex_t
 from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport Key, SegmentRef, SegmentTable, TableState
-from flash_kv.log.writer_cy cimport LogWriter
+from flash_kv.log.writer_cy cimport LogWriter, Payload
 
 cdef enum Outcome:
     DONE = 0
@@ -14,6 +15,7 @@ cdef enum Outcome:
     FAILED_READ = 3                       # a record that had to be compared is damaged or unreadable: see the key
     FAILED_MEMORY = 4
     FAILED_WRITE = 5                      # errno in Core.write_errno
+    CONFLICT = 6                          # a key has not the LSN it was to have
 
 cdef enum State:
     IS_CLOSED = 1
@@ -21,13 +23,36 @@ cdef enum State:
     IS_READ_ONLY = 4
     IS_TROUBLED = 8                       # something failed in the background; the next write hears of it
 
+# What a record says of itself.
+cdef struct Facts:
+    int kind
+    uint64_t lsn
+    uint64_t size
+    uint64_t expires_ms                   # 0: never
+
 # What one commit wrote: for waiting on its sync, and for withdrawing it.
 cdef struct Commit:
     uint64_t segment_id
     uint64_t offset
     uint64_t size
     uint64_t lsn                          # of its last record
+    uint64_t count                        # of records
     uint64_t found                        # keys that existed before
+    uint64_t conflict                     # after CONFLICT: which key of the conditions, and the LSN it has
+    uint64_t conflict_lsn
+
+# In the place of an LSN that a key has to have: any, or none at all; and no condition.
+cdef extern from *:
+    """
+    #define FK_LSN_SOME (~0ULL - 1)
+    #define FK_LSN_ANY (~0ULL)
+    """
+    const uint64_t LSN_SOME "FK_LSN_SOME"
+    const uint64_t LSN_ANY "FK_LSN_ANY"
+
+cdef inline bint is_past(uint64_t expires_ms, uint64_t moment_ms) noexcept nogil:
+    """Has what expires then (0: never) expired at that moment (0: now)?"""
+    return expires_ms != 0 and expires_ms <= (moment_ms or now_ms())
 
 cdef class Core:
     cdef SegmentTable table
@@ -46,9 +71,11 @@ cdef class Core:
 
     cdef int check_readable(self) except -1
     cdef int check_writable(self) except -1
-    cdef int inspect(self, uint64_t position, int* kind, uint64_t* lsn, uint64_t* size) noexcept nogil
+    cdef int inspect(self, uint64_t position, Facts* facts) noexcept nogil
     cdef int look(self, Key* key, uint64_t* entry) noexcept nogil
     cdef int look_at(self, Key* key, uint64_t entry) noexcept nogil
+    cdef bint has_expired(self, uint64_t entry) noexcept nogil
+    cdef int check_condition(self, Key* key, uint64_t expected, uint64_t* found) noexcept nogil
     cdef uint64_t batch_room(self, BatchBuffer batch) noexcept nogil
     cdef uint64_t place_record(
         self, uint8_t* place, uint64_t offset, const RecordHeader* gathered, uint64_t size, uint64_t lsn
@@ -60,9 +87,7 @@ cdef class Core:
         self, Key* key, int kind, uint64_t position, uint64_t lsn, uint64_t size, uint64_t* old
     ) noexcept nogil
     cdef int refused(self, Key* key) noexcept nogil
-    cdef int write_one(
-        self, Key* key, int kind, const uint8_t* value, uint64_t value_size, Commit* commit
-    ) noexcept nogil
+    cdef int write_one(self, Key* key, int kind, const Payload* payload, Commit* commit) noexcept nogil
     cdef int write_batch(self, BatchBuffer batch, Commit* commit) noexcept nogil
     cdef int index_batch(
         self, BatchBuffer batch, uint8_t* place, uint64_t start, uint64_t count, Commit* commit

@@ -16,12 +16,16 @@ that keeps the GIL needs no pin.
 import cython
 from cython.cimports.flash_kv.engine.core_cy import (
     ABSENT,
+    CONFLICT,
     DONE,
     FAILED_MEMORY,
     FAILED_READ,
     FAILED_WRITE,
     IS_CLOSED,
+    LSN_SOME,
     NEEDS_ROOM,
+    Facts,
+    is_past,
 )
 from cython.cimports.flash_kv.intrinsics import add_relaxed64, unlikely
 from cython.cimports.flash_kv.io.mutex import (
@@ -33,15 +37,19 @@ from cython.cimports.flash_kv.io.mutex import (
 )
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
+    ENTRY_EXTENDED,
     ENTRY_VERSIONED,
     FLAG_ALIGNED,
     FLAG_IN_BATCH,
     HEADER_SIZE,
     KIND_BATCH,
+    KIND_EXTENDED,
     KIND_TOMBSTONE,
-    KIND_VALUE,
     PAD_SHIFT,
     RecordHeader,
+    entry_for,
+    expires_ms,
+    has_sound_attributes,
     pad_for,
     padded_size,
     position_of,
@@ -122,8 +130,8 @@ class Core:
 
     # Requires, from here on: write lock held.
 
-    def inspect(self, position, kind, lsn, size):
-        """Kind, LSN and size of a record the index points to; 0, an errno, or -1 when it is damaged."""
+    def inspect(self, position, facts):
+        """What a record that the index points to says; 0, an errno, or -1 when it is damaged."""
         header: cython.pointer(cython.const[RecordHeader])
         buffer: cython.pointer(uint8_t) = cython.NULL
         capacity: uint64_t = 0
@@ -137,9 +145,15 @@ class Core:
         if header == cython.NULL:
             free(buffer)
             return key.error if not self.log.is_mapped and key.error else -1
-        kind[0] = header.kind
-        lsn[0] = header.lsn
-        size[0] = record_size(header)
+        facts.kind = header.kind
+        facts.lsn = header.lsn
+        facts.size = record_size(header)
+        facts.expires_ms = 0
+        if unlikely(header.kind == KIND_EXTENDED):
+            if not has_sound_attributes(header):
+                free(buffer)
+                return -1
+            facts.expires_ms = expires_ms(header)
         free(buffer)
         return 0
 
@@ -150,27 +164,55 @@ class Core:
 
     def look_at(self, key, entry):
         """As `look`, of an entry that was just found."""
-        kind: cython.int = KIND_VALUE
-        lsn: uint64_t
-        size: uint64_t
+        facts: Facts
         position: uint64_t
         if entry == 0:
             return ABSENT
         if entry == ENTRY_ERROR:
             return FAILED_READ
-        if entry & ENTRY_VERSIONED:
+        if entry & (ENTRY_VERSIONED | ENTRY_EXTENDED):
             position = newest_position(self.log, entry)
-            failure: cython.int = self.inspect(
-                position, cython.address(kind), cython.address(lsn), cython.address(size)
-            )
+            failure: cython.int = self.inspect(position, cython.address(facts))
             if failure != 0:
                 key.error = max(failure, 0)
                 key.bad_position = position
                 return FAILED_READ
-        return DONE if kind == KIND_VALUE else ABSENT
+            return ABSENT if facts.kind == KIND_TOMBSTONE or is_past(facts.expires_ms, 0) else DONE
+        return DONE
+
+    def has_expired(self, entry):
+        """Does it stand for a value whose time is up?"""
+        facts: Facts
+        if entry == 0 or entry == ENTRY_ERROR or not entry & (ENTRY_VERSIONED | ENTRY_EXTENDED):
+            return False
+        return self.inspect(newest_position(self.log, entry), cython.address(facts)) == 0 and is_past(
+            facts.expires_ms, 0
+        )
+
+    def check_condition(self, key, expected, found):
+        """DONE when the key has the LSN it is to have, CONFLICT and the one it has (0: absent), or FAILED_READ."""
+        facts: Facts
+        entry: uint64_t = 0
+        position: uint64_t
+        failure: cython.int
+        outcome: cython.int = self.look(key, cython.address(entry))
+        found[0] = 0
+        if outcome == FAILED_READ:
+            return outcome
+        if outcome == DONE:
+            position = newest_position(self.log, entry)
+            failure = self.inspect(position, cython.address(facts))
+            if failure != 0:
+                key.error = max(failure, 0)
+                key.bad_position = position
+                return FAILED_READ
+            found[0] = facts.lsn
+        if found[0] == expected or (expected == LSN_SOME and found[0] != 0):
+            return DONE
+        return CONFLICT
 
     def count_new(self, ref, kind, size, lsn):
-        if kind == KIND_VALUE:
+        if kind != KIND_TOMBSTONE:
             ref.value_records += 1
             ref.live_records += 1
             ref.live_bytes += size
@@ -185,23 +227,21 @@ class Core:
     def count_dead(self, position):
         """The value record at `position` is no longer the newest of its key."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
-        kind: cython.int
-        lsn: uint64_t
-        size: uint64_t
+        facts: Facts
         if ref == cython.NULL:
             return
         # Also when it cannot be read now (io="file"): a segment with a dead value keeps the tombstones of others alive.
         # Its bytes then stay counted as live, which costs a later compaction and nothing else.
         ref.live_records -= 1
-        if self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(size)) == 0:
-            ref.live_bytes -= size
+        if self.inspect(position, cython.address(facts)) == 0:
+            ref.live_bytes -= facts.size
 
     def apply(self, key, kind, position, lsn, size, old):
         """Bring the index to a record just built: DONE, or a failure with nothing changed."""
         ref: cython.pointer(SegmentRef) = self.writer.ref
         if unlikely(self.versions.newest_snapshot != 0 or self.versions.pending_count != 0):
             return self.apply_versioned(key, kind, position, lsn, size, old)
-        if kind == KIND_VALUE:
+        if kind != KIND_TOMBSTONE:
             old[0] = self.index.upsert(key, position)
         else:
             old[0] = self.index.remove(key)
@@ -209,7 +249,7 @@ class Core:
             return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         if old[0] != 0:
             self.count_dead(old[0])
-        if kind == KIND_VALUE:
+        if kind != KIND_TOMBSTONE:
             add_relaxed64(cython.address(self.key_count), old[0] == 0)
         else:
             add_relaxed64(cython.address(self.key_count), -(old[0] != 0))
@@ -221,24 +261,22 @@ class Core:
         before: uint64_t = self.index.find(key)
         newest: uint64_t
         entry: uint64_t = position
-        old_kind: cython.int = KIND_TOMBSTONE
-        old_lsn: uint64_t = 0
-        old_size: uint64_t
+        facts: Facts
+        facts.kind = KIND_TOMBSTONE
+        facts.lsn = 0
         if before == ENTRY_ERROR:
             return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         newest = newest_position(self.log, before)
         failure: cython.int = 0
         if before != 0:
-            failure = self.inspect(
-                newest, cython.address(old_kind), cython.address(old_lsn), cython.address(old_size)
-            )
+            failure = self.inspect(newest, cython.address(facts))
         if failure != 0:
             key.error = max(failure, 0)
             key.bad_position = newest
             return FAILED_MEMORY if failure == ENOMEM else FAILED_READ
-        is_live: cython.bint = before != 0 and old_kind == KIND_VALUE
-        if before & ENTRY_VERSIONED or (before != 0 and old_lsn <= self.versions.newest_snapshot):
-            entry = self.versions.push(before, old_lsn, position, lsn)
+        is_live: cython.bint = before != 0 and facts.kind != KIND_TOMBSTONE
+        if before & ENTRY_VERSIONED or (before != 0 and facts.lsn <= self.versions.newest_snapshot):
+            entry = self.versions.push(before, facts.lsn, position, lsn)
         elif kind == KIND_TOMBSTONE:
             entry = 0
         changed: uint64_t = before
@@ -254,7 +292,7 @@ class Core:
             return FAILED_MEMORY if key.error == ENOMEM else FAILED_READ
         if is_live:
             self.count_dead(newest)
-        if kind == KIND_VALUE:
+        if kind != KIND_TOMBSTONE:
             add_relaxed64(cython.address(self.key_count), not is_live)
         else:
             add_relaxed64(cython.address(self.key_count), -is_live)
@@ -268,7 +306,7 @@ class Core:
         key.bad_position = 0
         return FAILED_READ if key.error != 0 else FAILED_MEMORY
 
-    def write_one(self, key, kind, value, value_size, commit):
+    def write_one(self, key, kind, payload, commit):
         """One record: built, indexed, published."""
         size: uint64_t
         pad: uint64_t = 0
@@ -279,23 +317,23 @@ class Core:
         old: uint64_t = 0
         outcome: cython.int
         position: uint64_t
-        if unlikely(self.writer.align != 1) and kind == KIND_VALUE:
-            pad = pad_for(self.writer.tail, key.size, self.writer.align)
+        if unlikely(self.writer.align != 1) and kind != KIND_TOMBSTONE:
+            pad = pad_for(self.writer.tail, key.size + payload.head_size, self.writer.align)
             flags = FLAG_ALIGNED | cython.cast(cython.int, pad << PAD_SHIFT)
-        size = padded_size(key.size, pad, value_size)
+        size = padded_size(key.size, pad, payload.head_size + payload.value_size)
         if not self.writer.has_room(size):
             return NEEDS_ROOM
         # A delete on a full disk goes on: it needs no new page, and if a page cannot be changed it is taken back.
         if unlikely(
-            (self.index.reserve(1) != 0 and (kind == KIND_VALUE or self.index.refusal == 0))
+            (self.index.reserve(1) != 0 and (kind != KIND_TOMBSTONE or self.index.refusal == 0))
             or self.versions.reserve(1) != 0
         ):
             return self.refused(key)
         place = self.writer.begin(size)
         if place == cython.NULL:
             return FAILED_MEMORY
-        position = position_of(self.writer.segment_id, self.writer.tail)
-        self.writer.fill(place, kind, key.data, key.size, pad, value, cython.cast(uint32_t, value_size), lsn)
+        position = entry_for(position_of(self.writer.segment_id, self.writer.tail), kind)
+        self.writer.fill(place, key.data, key.size, pad, payload, lsn)
         word = self.writer.seal_record(place, self.writer.tail, size, kind, flags)
         commit.segment_id = self.writer.segment_id
         commit.offset = self.writer.tail
@@ -321,7 +359,7 @@ class Core:
     def place_record(self, place, offset, gathered, size, lsn):
         """One record of a batch as it will stand at `offset`, from how it was gathered; its size there."""
         flags: cython.int = FLAG_IN_BATCH
-        if unlikely(self.writer.align != 1) and gathered.kind == KIND_VALUE:
+        if unlikely(self.writer.align != 1) and gathered.kind != KIND_TOMBSTONE:
             size = self.writer.fill_aligned(place, offset, gathered, self.writer.align, cython.address(flags))
         else:
             memcpy(place + 8, cython.cast(cython.pointer(uint8_t), gathered) + 8, size - 8)
@@ -388,6 +426,7 @@ class Core:
         commit.offset = start
         commit.size = size
         commit.lsn = first + count - 1
+        commit.count = count
         return self.index_batch(batch, place, start, count, commit)
 
     def index_batch(self, batch, place, start, count, commit):
@@ -406,7 +445,7 @@ class Core:
             outcome = self.apply(
                 cython.address(batch.keys[i]),
                 header.kind,
-                position_of(self.writer.segment_id, start + batch.entries[i]),
+                entry_for(position_of(self.writer.segment_id, start + batch.entries[i]), header.kind),
                 header.lsn,
                 record_size(header),
                 cython.address(old),
@@ -420,5 +459,5 @@ class Core:
                     # Memory and log no longer agree, so nothing more is written.
                     self.writer.is_spoiled = True
                 return outcome
-            commit.found += old != 0
+            commit.found += old != 0 and not self.has_expired(old)
         return DONE

@@ -23,6 +23,7 @@ from flash_kv.engine.changes import Followed
 from flash_kv.engine.compaction import Compactor
 from flash_kv.engine.dict_methods import DictMethods
 from flash_kv.engine.durability import SyncKeeper
+from flash_kv.engine.expiry import Sweeper
 from flash_kv.engine.index_file import IndexKeeper, index_damage
 from flash_kv.engine.maintenance import Maintenance, is_within, unless_full
 from flash_kv.engine.reports import (
@@ -89,6 +90,7 @@ class DB(DictMethods, Followed):
         self._compactor = Compactor(self)
         self._index_keeper = IndexKeeper(self)
         self._maintenance = Maintenance(self, self._durability, options.compaction_interval_s)
+        self._sweeper = Sweeper()
         self._background_error: BaseException | None = None
         # One close at a time, before all other locks. Reentrant only so that it knows its owner: a finaliser may close
         # the store in the middle of its closing.
@@ -390,6 +392,7 @@ class DB(DictMethods, Followed):
                     self._index_keeper.checkpoint_when_idle()
             if is_sync_due and self._log_end()[4] > self._syncs.synced_lsn:
                 self._syncs.wait_for(self._log_end()[4])
+            self._sweeper.run_if_due(self)
             if is_look_due:
                 self._segments.release_retired()
                 if self._options.compaction == "auto" and is_within(self._options.compaction_window):
@@ -467,6 +470,7 @@ class DB(DictMethods, Followed):
         self._require_writable()
         self._compactor.require_outside("compact()")
         self._maintenance.start()
+        self._trim_versions()  # what only ended snapshots could see is not to be copied
         with naming_place(self._path, "compact"):
             self._segments.rotate()
             self._segments.seal_rotated(is_freeing=True)

@@ -1,7 +1,7 @@
 """What a `DB` has of a dict beyond single keys: iteration, views, and changes of many keys as one commit.
 
 Invariant: every iteration runs on a snapshot of the moment it begins (views.py); every change here is one
-commit, or, in `popitem`, one key at a time.
+commit, or, in `popitem` and `remove_expired`, one key at a time.
 """
 
 from __future__ import annotations
@@ -76,3 +76,12 @@ class DictMethods(Store, Ranges, MutableMapping[bytes, bytes]):
         """
         keys = scan(self._as_db(), None, scan_cy.KEYS, Range(prefix, start, stop), False)
         return self.delete_many(keys)
+
+    def remove_expired(self) -> int:
+        """Delete every key whose time is up, now instead of some time later; how many there were.
+
+        Until then such keys read as absent but count in `len(db)` and take space. Raises as `delete`.
+        """
+        db = self._as_db()
+        db._require_writable()
+        return db._sweeper.run(db)

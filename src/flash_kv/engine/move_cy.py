@@ -40,10 +40,13 @@ from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KIND_BATCH,
     KIND_TOMBSTONE,
-    KIND_VALUE,
     KIND_VOID,
     SEGMENT_HEADER_SIZE,
     RecordHeader,
+    entry_for,
+    has_sound_attributes,
+    is_known_kind,
+    is_value,
     moved_size_max,
     offset_of,
     position_of,
@@ -193,7 +196,7 @@ class Mover:
             if self.offset >= self.end:
                 return MOVED_ALL
             header = cython.cast(cython.pointer(cython.const[RecordHeader]), self.data + self.offset)
-            if self.offset + HEADER_SIZE > self.end or header.kind > KIND_VOID or header.kind == 0:
+            if self.offset + HEADER_SIZE > self.end or not is_known_kind(header.kind):
                 return MOVE_DAMAGED
             size = record_size(header)
             if self.offset + size > self.end:
@@ -205,6 +208,8 @@ class Mover:
                 continue
             if record_checksum(self.seed, self.offset, cython.cast(Octets, header), size) != header.checksum:
                 return MOVE_DAMAGED
+            if not has_sound_attributes(header):
+                return MOVE_DAMAGED
             key = cython.address(self.keys[count[0]])
             key.data = record_key(header)
             key.size = header.key_size
@@ -213,7 +218,7 @@ class Mover:
             if self.store.index.needs_hash:
                 key.hash = cython.cast(uint32_t, siphash13(self.store.index.hash_key, key.data, key.size))
             self.headers[count[0]] = header
-            self.positions[count[0]] = position_of(self.segment_id, self.offset)
+            self.positions[count[0]] = entry_for(position_of(self.segment_id, self.offset), header.kind)
             count[0] += 1
             self.offset += size
         return MOVED_SOME
@@ -222,7 +227,7 @@ class Mover:
         """Must this record be copied? With `failure_of_lookup` set it cannot be told."""
         answer: cython.int = self.answers[i]
         entry: uint64_t
-        if self.headers[i].kind == KIND_VALUE and answer != HOLD_UNKNOWN:
+        if is_value(self.headers[i].kind) and answer != HOLD_UNKNOWN:
             return answer == HOLD_YES
         # A tombstone, a version chain that may be changing, or a record that a writer is just taking back:
         # the lock tells.
@@ -233,7 +238,7 @@ class Mover:
             self.failure_of_lookup = True
             self.failure = self.keys[i].error
             return True
-        if self.headers[i].kind == KIND_VALUE:
+        if is_value(self.headers[i].kind):
             if not entry & ENTRY_VERSIONED:
                 return entry == self.positions[i]
             # Copied for the key's chain, which may be gone before its tombstone, in another input, comes to be looked
@@ -254,7 +259,7 @@ class Mover:
         if place == cython.NULL:
             return MOVE_FAILED_MEMORY
         moved.source = self.positions[i]
-        moved.target = position_of(self.output.segment_id, self.output.tail)
+        moved.target = entry_for(position_of(self.output.segment_id, self.output.tail), self.headers[i].kind)
         moved.source_size = size
         moved.lsn = self.headers[i].lsn
         moved.kind = self.headers[i].kind
@@ -281,7 +286,7 @@ class Mover:
         pthread_mutex_lock(cython.address(self.store.mutex))
         for i in range(count):
             is_live = False
-            if self.moved[i].kind == KIND_VALUE:
+            if is_value(self.moved[i].kind):
                 self.moved[i].key.error = 0
                 is_live = self.store.index.replace(
                     self.moved[i].key, self.moved[i].source, self.moved[i].target
@@ -315,9 +320,9 @@ class Mover:
         self.records_moved += 1
         self.bytes_moved += moved.size
         self.store.count_new(target, moved.kind, moved.size, moved.lsn)
-        if moved.kind == KIND_VALUE and is_live:
+        if is_value(moved.kind) and is_live:
             source.live_records -= 1
             source.live_bytes -= moved.source_size
-        elif moved.kind == KIND_VALUE:
+        elif is_value(moved.kind):
             target.live_records -= 1
             target.live_bytes -= moved.size

@@ -1,5 +1,5 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from flash_kv.engine.arguments_cy cimport Borrowed, begin_key, borrow_key, release
 from flash_kv.engine.columns_cy cimport KeyArray
 from flash_kv.engine.core_cy cimport Core
@@ -8,9 +8,12 @@ from flash_kv.log.table_cy cimport Key
 
 cdef class Reads(Core):
     cdef const uint64_t* hash_key(self) noexcept
-    cdef object value_at(self, uint64_t entry, Key* key, object default)
-    cdef object large_value_at(self, uint64_t position, const RecordHeader* header)
-    cdef object view_at(self, uint64_t entry, Key* key, object default, bint recheck)
+    cdef object value_at(self, uint64_t entry, Key* key, object default, uint64_t moment_ms)
+    cdef const RecordHeader* load_copy(self, uint64_t position, uint8_t** buffer, Key* key) except NULL
+    cdef object large_value_at(
+        self, uint64_t position, const RecordHeader* header, object default, uint64_t moment_ms
+    )
+    cdef object view_at(self, uint64_t entry, Key* key, object default, bint recheck, uint64_t moment_ms)
     cdef object open_view(self, uint64_t position, bint recheck, const RecordHeader** header)
     cdef bint check_view(self, uint64_t position, const RecordHeader* record) except -1
     cdef object read_failure(self, Key* key)

@@ -16,14 +16,18 @@ from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
 from cython.cimports.cpython.sequence import PySequence_GetSlice
 from cython.cimports.flash_kv.engine.arguments_cy import Borrowed, begin_key, borrow_key, release
 from cython.cimports.flash_kv.engine.columns_cy import Column, KeyArray, key_column
-from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core
+from cython.cimports.flash_kv.engine.core_cy import DONE, FAILED_READ, Core, is_past
 from cython.cimports.flash_kv.engine.reads_cy import entry_of
 from cython.cimports.flash_kv.intrinsics import load_relaxed64, unlikely
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
+    KIND_EXTENDED,
     KIND_VALUE,
     RecordHeader,
+    attributes_size,
+    expires_ms,
+    is_value,
     offset_of,
     record_size,
     segment_of,
@@ -40,6 +44,8 @@ from cython.cimports.flash_kv.log.table_cy import (
     mark_viewed,
     newest_position,
     pin,
+    plain_size,
+    plain_value,
     record_value,
     segment_ref,
     unpin,
@@ -75,7 +81,7 @@ class Reads(Core):
         entry = entry_of(self, key, cython.address(parsed))
         if entry == 0:
             return default
-        return self.value_at(entry, cython.address(parsed), default)
+        return self.value_at(entry, cython.address(parsed), default, 0)
 
     def __getitem__(self, key):
         value = self.get(key, None)
@@ -104,11 +110,10 @@ class Reads(Core):
     def __bool__(self):
         return True
 
-    def value_at(self, entry, key, default):
-        """The value behind an index entry; `default` for a tombstone."""
+    def value_at(self, entry, key, default, moment_ms):
+        """The value behind an index entry; `default` for a tombstone, and for what has expired then (0: now)."""
         header: cython.pointer(cython.const[RecordHeader])
         buffer: cython.pointer(uint8_t) = cython.NULL
-        capacity: uint64_t = 0
         value: object
         position: uint64_t
         if unlikely(entry == ENTRY_ERROR):
@@ -117,54 +122,68 @@ class Reads(Core):
         if self.log.is_mapped:
             header = mapped_record(self.log, position)
             if header != cython.NULL and header.value_size >= LARGE_VALUE:
-                return self.large_value_at(position, header)
+                return self.large_value_at(position, header, default, moment_ms)
             if unlikely(header == cython.NULL or not is_record_sound(self.log, position, header)):
                 key.error = 0
                 key.bad_position = position
                 raise self.read_failure(key)
         else:
-            if segment_ref(self.log, segment_of(position)) == cython.NULL:
-                key.error = 0
-                key.bad_position = position
-                raise self.read_failure(key)
-            pin(self.log, position)
-            with cython.nogil:
-                header = load_record(
-                    self.log, position, cython.address(buffer), cython.address(capacity), key
-                )
-            unpin(self.log, position)
-            if header == cython.NULL:
-                free(buffer)
-                raise self.read_failure(key)
-        if header.kind == KIND_VALUE:
-            try:
+            header = self.load_copy(position, cython.address(buffer), key)
+        value = default
+        try:
+            if header.kind == KIND_VALUE:
                 value = PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, record_value(header)), header.value_size
                 )
-            finally:
-                free(buffer)
-            return value
-        free(buffer)
-        return default
+            elif header.kind == KIND_EXTENDED and not is_past(expires_ms(header), moment_ms):
+                value = PyBytes_FromStringAndSize(
+                    cython.cast(cython.p_char, plain_value(header)), plain_size(header)
+                )
+        finally:
+            free(buffer)
+        return value
 
-    def large_value_at(self, position, header):
+    def load_copy(self, position, buffer, key):
+        """The record at `position`, checked, in a buffer that the caller frees (io="file")."""
+        header: cython.pointer(cython.const[RecordHeader])
+        capacity: uint64_t = 0
+        if segment_ref(self.log, segment_of(position)) == cython.NULL:
+            key.error = 0
+            key.bad_position = position
+            raise self.read_failure(key)
+        pin(self.log, position)
+        with cython.nogil:
+            header = load_record(self.log, position, buffer, cython.address(capacity), key)
+        unpin(self.log, position)
+        if header == cython.NULL:
+            free(buffer[0])
+            buffer[0] = cython.NULL
+            raise self.read_failure(key)
+        return header
+
+    def large_value_at(self, position, header, default, moment_ms):
         """Check and copy without the GIL; the pin keeps the mapping."""
-        size: uint64_t = header.value_size
+        # What the attributes say is not believed before the check, but no more is copied than the record has.
+        skipped: uint64_t = min(attributes_size(header), cython.cast(uint64_t, header.value_size))
+        size: uint64_t = header.value_size - skipped
         is_sound: cython.bint
+        is_there: cython.bint = False
         value: object = PyBytes_FromStringAndSize(cython.NULL, size)
         target: cython.p_char = PyBytes_AS_STRING(value)
         key: Key
         pin(self.log, position)
         with cython.nogil:
-            is_sound = header.kind == KIND_VALUE and is_record_sound(self.log, position, header)
+            is_sound = is_value(header.kind) and is_record_sound(self.log, position, header)
             if is_sound:
-                memcpy(target, record_value(header), size)
+                is_there = not is_past(expires_ms(header), moment_ms)
+            if is_there:
+                memcpy(target, record_value(header) + skipped, size)
         unpin(self.log, position)
         if not is_sound:
             key.error = 0
             key.bad_position = position
             raise self.read_failure(cython.address(key))
-        return value
+        return value if is_there else default
 
     def view(self, key, default=None, *, recheck: cython.bint = False):
         """The value of `key` as a read-only memoryview, or `default`: without a copy, where it lies in the log.
@@ -179,21 +198,25 @@ class Reads(Core):
         entry = entry_of(self, key, cython.address(parsed))
         if entry == 0:
             return default
-        return self.view_at(entry, cython.address(parsed), default, recheck)
+        return self.view_at(entry, cython.address(parsed), default, recheck, 0)
 
-    def view_at(self, entry, key, default, recheck):
+    def view_at(self, entry, key, default, recheck, moment_ms):
         """As `value_at`, for a view."""
         header: cython.pointer(cython.const[RecordHeader])
         if unlikely(entry == ENTRY_ERROR):
             raise self.read_failure(key)
         if not self.log.is_mapped:
-            value = self.value_at(entry, key, None)
+            value = self.value_at(entry, key, None, moment_ms)
             return default if value is None else PyMemoryView_FromObject(value)
         value = self.open_view(newest_position(self.log, entry), recheck, cython.address(header))
-        return default if value is None else value
+        if value is None or is_past(expires_ms(header), moment_ms):
+            return default
+        return value
 
     def open_view(self, position, recheck, header):
         """The value at `position`, checked, in its segment's memory; None for a tombstone. Requires: io="mmap".
+
+        Whether it has expired is for the caller to say.
 
         What `header` is given is there as long as the value.
         """
@@ -203,16 +226,17 @@ class Reads(Core):
         is_sound: cython.bint = record != cython.NULL
         start: uint64_t
         end: uint64_t
-        is_value: cython.bint
+        has_value: cython.bint
         key: Key
         if is_sound:
             ref = segment_ref(self.log, segment_of(position))
             # From here on the pages stay, whatever Python code runs.
             memory = cython.cast(object, ref.memory)
             # Noted before the check, which may give up the GIL: a withdrawal would write over them.
-            is_value = record.kind == KIND_VALUE
+            has_value = is_value(record.kind)
             start = offset_of(position) + value_start(record)
             end = start + record.value_size
+            start += attributes_size(record)
             if record_size(record) < VIEW_WINDOW:
                 is_sound = is_record_sound(self.log, position, record)
             elif recheck or not is_viewed(ref, offset_of(position)):
@@ -222,7 +246,7 @@ class Reads(Core):
             key.bad_position = position
             raise self.read_failure(cython.address(key))
         header[0] = record
-        return PySequence_GetSlice(memory, start, end) if is_value else None
+        return PySequence_GetSlice(memory, start, end) if has_value else None
 
     def check_view(self, position, record):
         """Check a long record, and remember that; without the GIL when it is large."""
@@ -285,7 +309,7 @@ class Reads(Core):
                 self.settle_many(array.entries, array.count)
             for i in range(array.count):
                 if array.entries[i] != 0:
-                    values[i] = self.value_at(array.entries[i], cython.address(array.keys[i]), None)
+                    values[i] = self.value_at(array.entries[i], cython.address(array.keys[i]), None, 0)
             return values
         finally:
             if holds:

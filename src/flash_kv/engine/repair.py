@@ -29,7 +29,7 @@ from flash_kv.engine.staging import Staging
 from flash_kv.errors import CorruptionError, FlashKVError, StrPath, storage_error
 from flash_kv.io.system import REAL, System
 from flash_kv.log.manifest import Codecs
-from flash_kv.log.records import KIND_TOMBSTONE
+from flash_kv.log.records import KIND_EXTENDED, KIND_TOMBSTONE, decode_attributes
 from flash_kv.options import ALIGNMENTS, Options
 
 
@@ -42,6 +42,7 @@ class _Winner(NamedTuple):
     value_offset: int
     value_size: int
     is_aligned: bool = False
+    is_extended: bool = False
 
 
 def repair(
@@ -151,9 +152,15 @@ class _Salvage:
             self.records_salvaged += segment.scan.record_count
             for record in segment.scan.records():
                 size = -1 if record.kind == KIND_TOMBSTONE else record.value_size
-                self._offer(
-                    record.key, _Winner(record.lsn, place, record.value_offset, size, record.is_aligned)
+                winner = _Winner(
+                    record.lsn,
+                    place,
+                    record.value_offset,
+                    size,
+                    record.is_aligned,
+                    record.kind == KIND_EXTENDED,
                 )
+                self._offer(record.key, winner)
         if segment.damages:
             self._take_lost(segment)
 
@@ -209,7 +216,7 @@ class _Salvage:
         """Make the new store; the number of its keys."""
         # By place: the segments are read from front to back.
         values = sorted(
-            (winner.place, winner.value_offset, winner.value_size, key)
+            (winner.place, winner.value_offset, winner.value_size, winner.is_extended, key)
             for key, winner in self._winners.items()
             if winner.value_size >= 0
         )
@@ -217,12 +224,17 @@ class _Salvage:
         is_aligned = any(winner.is_aligned for winner in self._winners.values())
         options = Options(index="hash", compaction="off", align=ALIGNMENTS[-1] if is_aligned else 1)
         with DB(path, options, system=self._system, codecs=self._codecs) as db:
-            for place, offset, size, key in values:
+            for place, offset, size, is_extended, key in values:
                 content = self._segments[place].content
                 value = b"" if content is None else content.read(offset, size)
                 if len(value) != size:
                     raise CorruptionError(
                         self._segments[place].path, offset, "a value could not be read again"
                     )
-                db.put(key, value)
+                if is_extended:
+                    kept = decode_attributes(value)
+                    expires_at = kept.expires_ms / 1000 if kept.expires_ms else None
+                    db.put_record(key, value[kept.size :], expires_at=expires_at, meta=kept.meta)
+                else:
+                    db.put(key, value)
             return len(db)

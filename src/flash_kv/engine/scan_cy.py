@@ -9,16 +9,28 @@ fetches records ahead of itself.
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.cpython.memoryview import PyMemoryView_FromObject
+from cython.cimports.flash_kv.engine.core_cy import Facts, is_past
 from cython.cimports.flash_kv.engine.reads_cy import entry_of
-from cython.cimports.flash_kv.engine.scan_cy import YIELD_ITEMS, YIELD_KEYS, YIELD_VALUES
+from cython.cimports.flash_kv.engine.records_cy import record_of
+from cython.cimports.flash_kv.engine.scan_cy import (
+    YIELD_EXPIRED,
+    YIELD_ITEMS,
+    YIELD_KEYS,
+    YIELD_RECORDS,
+    YIELD_VALUES,
+)
 from cython.cimports.flash_kv.engine.store_cy import Store
 from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.io.clock_cy import now_ms
 from cython.cimports.flash_kv.io.memory_cy import malloc
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
+    ENTRY_EXTENDED,
     ENTRY_VERSIONED,
+    KIND_TOMBSTONE,
     KIND_VALUE,
     RecordHeader,
+    expires_ms,
     offset_of,
     segment_of,
 )
@@ -30,8 +42,9 @@ from cython.cimports.flash_kv.log.table_cy import (
     load_record,
     mapped_record,
     pin,
+    plain_size,
+    plain_value,
     record_key,
-    record_value,
     segment_ref,
     unpin,
 )
@@ -50,6 +63,8 @@ LINE_BYTES = cython.declare(uint64_t, 64)
 KEYS = YIELD_KEYS
 VALUES = YIELD_VALUES
 ITEMS = YIELD_ITEMS
+RECORDS = YIELD_RECORDS
+EXPIRED = YIELD_EXPIRED
 
 
 @cython.no_gc_clear
@@ -60,6 +75,7 @@ class SnapshotCore:
     def __cinit__(self, store: Store, *args, **kwargs):
         self.store = store
         self.is_open = False
+        self.moment_ms = now_ms()
         store.open_snapshot(cython.address(self.lsn))
         self.generation_of_index = store.generation_of_index
         self.is_open = True
@@ -102,9 +118,7 @@ class SnapshotCore:
         """The record `key` had when the snapshot was opened, 0 for none; `parsed` is for errors afterwards."""
         entry: uint64_t
         position: uint64_t
-        kind: cython.int = 0
-        lsn: uint64_t = 0
-        size: uint64_t = 0
+        facts: Facts
         self.check_open()
         entry = entry_of(self.store, key, parsed)
         if entry == 0:
@@ -114,14 +128,12 @@ class SnapshotCore:
         position = self.position_at(entry)
         if position == 0:
             return 0
-        failure: cython.int = self.store.inspect(
-            position, cython.address(kind), cython.address(lsn), cython.address(size)
-        )
+        failure: cython.int = self.store.inspect(position, cython.address(facts))
         if failure != 0:
             parsed.error = max(failure, 0)
             parsed.bad_position = position
             raise self.store.read_failure(parsed)
-        return 0 if lsn > self.lsn else position
+        return 0 if facts.lsn > self.lsn else position
 
     def get(self, key, default=None):
         """The value `key` had when the snapshot was opened, or `default`. Raises as `DB.get`."""
@@ -129,7 +141,7 @@ class SnapshotCore:
         position: uint64_t = self.find(key, cython.address(parsed))
         if position == 0:
             return default
-        return self.store.value_at(position, cython.address(parsed), default)
+        return self.store.value_at(position, cython.address(parsed), default, self.moment_ms)
 
     def view(self, key, default=None, *, recheck: cython.bint = False):
         """As `get`, as a read-only memoryview without a copy: see `DB.view`. It outlives the snapshot."""
@@ -137,7 +149,7 @@ class SnapshotCore:
         position: uint64_t = self.find(key, cython.address(parsed))
         if position == 0:
             return default
-        return self.store.view_at(position, cython.address(parsed), default, recheck)
+        return self.store.view_at(position, cython.address(parsed), default, recheck, self.moment_ms)
 
     def __getitem__(self, key):
         value = self.get(key)
@@ -194,6 +206,11 @@ class Scan:
     def __iter__(self):
         return self
 
+    @property
+    def earliest_expiry_ms(self) -> int:
+        """When the first of what it has passed by expires, in milliseconds since 1970; 0: nothing does."""
+        return self.earliest_ms
+
     def close(self) -> None:
         """End the scan and let go of its snapshot."""
         if self.is_running:
@@ -214,7 +231,9 @@ class Scan:
         position: uint64_t
         key: Key
         grown: cython.pointer(uint64_t)
-        while kept == 0:
+        looked: cython.bint = False
+        # A scan for what has expired passes by nearly everything, and its caller wants to breathe.
+        while kept == 0 and not (looked and self.yielding == YIELD_EXPIRED):
             if self.walk.is_done:
                 return 0
             self.count = self.store.index.walk(cython.address(self.walk), self.entries, self.capacity)
@@ -231,10 +250,13 @@ class Scan:
                 key.error = self.walk.error
                 key.bad_position = self.walk.bad_position
                 raise self.store.read_failure(cython.address(key))
+            looked = True
             if self.count and self.store.index.is_ordered:
                 self.go_on_after(self.entries[self.count - 1])
             for i in range(self.count):
                 position = self.snapshot.position_at(self.entries[i])
+                if self.yielding == YIELD_EXPIRED and not position & ENTRY_EXTENDED:
+                    continue
                 if position != 0:
                     self.entries[kept] = position
                     kept += 1
@@ -298,9 +320,12 @@ class Scan:
             if unlikely(self.is_running):
                 raise ValueError("another thread is inside this iterator; give each thread its own")
             self.snapshot.check_open()
-            if self.next == self.count and not self.fill():
-                self.finish()
-                raise StopIteration
+            if self.next == self.count:
+                if not self.fill():
+                    self.finish()
+                    raise StopIteration
+                if self.yielding == YIELD_EXPIRED:
+                    return None
             position = self.entries[self.next]
             self.next += 1
             if self.views and self.store.log.is_mapped:
@@ -310,14 +335,16 @@ class Scan:
             else:
                 value = None
                 header = self.record_at(position)
-                if header.kind != KIND_VALUE:
-                    continue
+            if unlikely(header.kind != KIND_VALUE or self.yielding >= YIELD_RECORDS) and self.is_passed(
+                header
+            ):
+                continue
             if header.lsn > self.snapshot.lsn:
                 continue
             if unlikely(not self.is_within(record_key(header), header.key_size)):
                 self.finish()
                 raise StopIteration
-            if self.yielding == YIELD_KEYS:
+            if self.yielding == YIELD_KEYS or self.yielding == YIELD_EXPIRED:
                 return PyBytes_FromStringAndSize(
                     cython.cast(cython.p_char, record_key(header)), header.key_size
                 )
@@ -327,10 +354,24 @@ class Scan:
                     value = PyMemoryView_FromObject(value)
             if self.yielding == YIELD_VALUES:
                 return value
+            if self.yielding == YIELD_RECORDS:
+                value = record_of(header, value)
             return (
                 PyBytes_FromStringAndSize(cython.cast(cython.p_char, record_key(header)), header.key_size),
                 value,
             )
+
+    def is_passed(self, header):
+        """Is it none of those that this scan is about?"""
+        at: uint64_t
+        if header.kind == KIND_TOMBSTONE:
+            return True
+        at = expires_ms(header)
+        if is_past(at, self.snapshot.moment_ms):
+            return self.yielding != YIELD_EXPIRED
+        if at != 0 and (self.earliest_ms == 0 or at < self.earliest_ms):
+            self.earliest_ms = at
+        return self.yielding == YIELD_EXPIRED
 
     def view_of(self, position, header):
         """The value at `position` in its segment's memory, None for a tombstone, and its record."""
@@ -391,14 +432,14 @@ class Scan:
         target: cython.p_char
         if header.value_size < LARGE_VALUE:
             return PyBytes_FromStringAndSize(
-                cython.cast(cython.p_char, record_value(header)), header.value_size
+                cython.cast(cython.p_char, plain_value(header)), plain_size(header)
             )
-        value = PyBytes_FromStringAndSize(cython.NULL, header.value_size)
+        value = PyBytes_FromStringAndSize(cython.NULL, plain_size(header))
         target = PyBytes_AS_STRING(value)
         self.is_running = True
         pin(self.store.log, position)
         with cython.nogil:
-            memcpy(target, record_value(header), header.value_size)
+            memcpy(target, plain_value(header), plain_size(header))
         unpin(self.store.log, position)
         self.is_running = False
         return value

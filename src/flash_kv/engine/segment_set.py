@@ -329,16 +329,16 @@ class SegmentSet(SegmentList):
             with self.space_lock:
                 waiting = list(self.hintless) if self.reserve.is_whole() else []
             for segment_id in waiting:
-                segment = self.hintless.pop(segment_id, None)
-                if segment is None or not self.store._pin(segment_id):
+                segment = self.hintless.get(segment_id)
+                pin = self.store._pin(segment_id)
+                if segment is None or pin is None:
+                    self.hintless.pop(segment_id, None)
                     continue
                 try:
                     self._make_hint(segment)
-                except BaseException:
-                    self.hintless[segment_id] = segment
-                    raise
                 finally:
-                    self.store._unpin(segment_id)
+                    pin.release()
+                self.hintless.pop(segment_id, None)
                 with self.space_lock:
                     if segment_id not in self.entries:
                         # Compacted away meanwhile.

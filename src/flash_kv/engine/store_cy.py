@@ -5,10 +5,10 @@ Each method is one short step under the write lock; which step when is decided i
 
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING
-from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY, IS_TROUBLED
+from cython.cimports.flash_kv.engine.core_cy import IS_CLOSED, IS_POISONED, IS_READ_ONLY, IS_TROUBLED, Facts
 from cython.cimports.flash_kv.engine.freeze_cy import Frozen
+from cython.cimports.flash_kv.engine.records_cy import Records
 from cython.cimports.flash_kv.engine.versions_cy import VersionChains
-from cython.cimports.flash_kv.engine.writes_cy import Writes
 from cython.cimports.flash_kv.index.index_cy import Index
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import add_atomic64, load_acquire64, load_relaxed64, store_release64
@@ -33,7 +33,7 @@ Octets = cython.typedef(cython.pointer(cython.const[uint8_t]))
 
 
 @cython.cclass
-class Store(Writes):
+class Store(Records):
     """The compiled part of a `DB`."""
 
     def _set_up(self, table: SegmentTable, is_mapped: bool, write_hook: object, align: int = 1) -> None:
@@ -105,17 +105,12 @@ class Store(Writes):
         self.table.memories.pop(segment_id, None)
         return True
 
-    def _pin(self, segment_id: int) -> bool:
-        """Keep a segment readable until `_unpin`; False when it is gone already."""
+    def _pin(self, segment_id: int) -> object:
+        """Keep a segment readable as long as what is returned lives, or until its `release`; None when it is gone."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         if ref == cython.NULL or load_acquire64(cython.address(ref.size)) == 0:
-            return False
-        add_atomic64(cython.address(ref.pins), 1)
-        return True
-
-    def _unpin(self, segment_id: int) -> None:
-        ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
-        add_atomic64(cython.address(ref.pins), cython.cast(uint64_t, -1))
+            return None
+        return SegmentPin(self, segment_id)
 
     def _segment_counts(self, segment_id: int) -> dict:
         """The counters of one segment."""
@@ -345,9 +340,7 @@ class Store(Writes):
         buffer: cython.pointer(uint8_t) = cython.NULL
         capacity: uint64_t = 0
         size: uint32_t = 0
-        kind: cython.int = 0
-        lsn: uint64_t = 0
-        bytes_: uint64_t = 0
+        facts: Facts
         entry: uint64_t
         position: uint64_t = self.versions.nodes[number].position
         if position == 0:
@@ -377,11 +370,11 @@ class Store(Writes):
         if not self.versions.trim(number):
             free(buffer)
             return 1
-        if self.inspect(position, cython.address(kind), cython.address(lsn), cython.address(bytes_)) != 0:
+        if self.inspect(position, cython.address(facts)) != 0:
             free(buffer)
             return 1
         # A tombstone that some snapshot older than it may still pass by keeps nothing: no version is behind it.
-        if kind == KIND_TOMBSTONE:
+        if facts.kind == KIND_TOMBSTONE:
             if self.index.remove(cython.address(key)) == ENTRY_ERROR:
                 # The index still points to the chain: it stays until the key can be looked at.
                 free(buffer)
@@ -392,6 +385,40 @@ class Store(Writes):
         self.versions.free_chain(number)
         free(buffer)
         return 0
+
+
+@cython.final
+@cython.no_gc_clear
+@cython.cclass
+class SegmentPin:
+    """Keeps the mapping of a segment. An object, so that a signal between pinning and the caller's `try` loses no pin."""
+
+    store: Store
+    segment_id: uint64_t
+    is_held: cython.bint
+
+    def __cinit__(self, store: Store, segment_id: int):
+        self.store = store
+        self.segment_id = segment_id
+        add_atomic64(cython.address(segment_ref(store.log, self.segment_id).pins), 1)
+        self.is_held = True
+
+    def __dealloc__(self):
+        self.let_go()
+
+    @cython.cfunc
+    @cython.exceptval(check=False)
+    def let_go(self) -> cython.void:
+        if self.is_held:
+            self.is_held = False
+            add_atomic64(
+                cython.address(segment_ref(self.store.log, self.segment_id).pins),
+                cython.cast(uint64_t, -1),
+            )
+
+    def release(self) -> None:
+        """Let go of it. A second time: nothing."""
+        self.let_go()
 
 
 @cython.cfunc

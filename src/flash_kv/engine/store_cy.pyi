@@ -1,6 +1,7 @@
 from collections.abc import Callable
+from typing import Self, final
 
-from flash_kv.engine.writes_cy import Writes
+from flash_kv.engine.records_cy import Records
 from flash_kv.index.index_cy import Index
 from flash_kv.io.mapping_cy import Mapping
 from flash_kv.log.table_cy import SegmentTable
@@ -10,7 +11,12 @@ POISONED: int
 READ_ONLY: int
 TROUBLED: int
 
-class Store(Writes):
+@final
+class SegmentPin:
+    def __new__(cls, store: Store, segment_id: int) -> Self: ...
+    def release(self) -> None: ...
+
+class Store(Records):
     def _set_up(
         self,
         table: SegmentTable,
@@ -32,8 +38,7 @@ class Store(Writes):
         used: int,
     ) -> None: ...
     def _unregister(self, segment_id: int) -> bool: ...
-    def _pin(self, segment_id: int) -> bool: ...
-    def _unpin(self, segment_id: int) -> None: ...
+    def _pin(self, segment_id: int) -> SegmentPin | None: ...
     def _segment_counts(self, segment_id: int) -> dict[str, int]: ...
     def _activate(
         self, segment_id: int, mapping: Mapping | None, fd: int, tail: int, limit: int, capacity: int

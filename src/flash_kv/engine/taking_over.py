@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flash_kv.index.checkpoint import Checkpoint
+from flash_kv.log.names import SEGMENT_ID_MAX
 from flash_kv.log.segment import Segment
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def misfit(segments: SegmentSet, base: Checkpoint, found: Recovery) -> str | Non
     ends = {one.segment.segment_id: (one.segment.epoch, one.end) for one in found.kept}
     states = {state.segment_id: state for state in base.segments}
     needed = {state.segment_id for state in base.segments if state.live_records}
-    needed.update(position >> 32 for position in (*base.chains[1::2], *base.loose))
+    needed.update(position >> 32 & SEGMENT_ID_MAX for position in (*base.chains[1::2], *base.loose))
     for number in sorted(needed):
         epoch, end = ends.get(number, (0, 0))
         if number not in states or epoch != states[number].epoch or end < states[number].used:

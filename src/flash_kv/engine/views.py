@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from flash_kv.engine.db import DB
+    from flash_kv.engine.record import Record
     from flash_kv.engine.snapshot import Snapshot
 
 ORDERED_KINDS = ("btree", "skiplist", "bptree")
@@ -181,6 +182,19 @@ class Ranges:
         `reverse` gives them in falling order. UnorderedIndexError for a range or `reverse` with index="hash".
         """
         return KeysView(*self._viewed(), prefix, start, stop, reverse)
+
+    def records(
+        self,
+        *,
+        prefix: Bound = None,
+        start: Bound = None,
+        stop: Bound = None,
+        reverse: bool = False,
+        view: bool = False,
+    ) -> Iterator[tuple[bytes, Record]]:
+        """The keys with their `Record`s, on a snapshot of this moment; see `keys` and `get_record`."""
+        db, snapshot = self._viewed()
+        return scan(db, snapshot, scan_cy.RECORDS, Range(prefix, start, stop), reverse, view)
 
     @overload
     def values(

@@ -5,7 +5,7 @@ it, makes room and tries again. Whatever is raised, the store is unchanged.
 """
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.cpython.ref import Py_REFCNT
 from cython.cimports.flash_kv.engine.arguments_cy import (
     Borrowed,
@@ -15,20 +15,34 @@ from cython.cimports.flash_kv.engine.arguments_cy import (
     release,
 )
 from cython.cimports.flash_kv.engine.batch_cy import BatchBuffer, require_pairs
-from cython.cimports.flash_kv.engine.columns_cy import Column, key_column, value_column
+from cython.cimports.flash_kv.engine.columns_cy import Column, KeyArray, key_column, value_column
 from cython.cimports.flash_kv.engine.core_cy import (
     ABSENT,
+    CONFLICT,
     DONE,
     FAILED_READ,
     FAILED_WRITE,
+    LSN_ANY,
+    LSN_SOME,
     NEEDS_ROOM,
     Commit,
 )
 from cython.cimports.flash_kv.engine.reads_cy import Reads
+from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.mutex import lock_releasing_gil, pthread_mutex_unlock
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, KIND_VALUE, padded_size
+from cython.cimports.flash_kv.log.format import (
+    HEADER_SIZE,
+    KIND_EXTENDED,
+    KIND_TOMBSTONE,
+    KIND_VALUE,
+    VALUE_SIZE_MAX,
+    padded_size,
+)
 from cython.cimports.flash_kv.log.table_cy import Key
-from cython.cimports.libc.stdint import uint64_t
+from cython.cimports.flash_kv.log.writer_cy import Payload
+from cython.cimports.libc.stdint import uint8_t, uint64_t
+
+from flash_kv.errors import ConflictError, ValueSizeError
 
 LARGE_VALUE = cython.declare(uint64_t, 65536)
 NOGIL_BATCH = cython.declare(uint64_t, 64)
@@ -42,7 +56,8 @@ PIECE_BYTES = cython.declare(uint64_t, 1 << 17)
 
 BATCH_RECORDS_MAX = cython.declare(uint64_t, 0xFFFFFFFF)
 
-NOTHING = cython.declare(object, object())
+NOTHING = object()
+EXPIRED = object()
 
 
 @cython.cclass
@@ -61,10 +76,16 @@ class Writes(Reads):
             )
         raise MemoryError("no memory for the index of one more key; the store is unchanged")
 
-    def finish(self, commit):
-        """What durability asks for after a commit; returns when the promise holds."""
-        if self.waits_for_sync:
-            self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, None)
+    def raise_conflict(self, key, expected, found):
+        wanted: object = expected
+        if expected == LSN_SOME:
+            wanted = -1
+        raise ConflictError(key, wanted, found)
+
+    def finish(self, commit, durability):
+        """What durability asks for after a commit; returns when the promise holds. None: that of the store."""
+        if self.waits_for_sync or durability is not None:
+            self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, durability)
         return 0
 
     def enter(self):
@@ -76,49 +97,68 @@ class Writes(Reads):
                 return 0
             pthread_mutex_unlock(cython.address(self.mutex))
 
-    def write_locked(self, key, kind, value, value_size, commit):
+    def write_locked(self, key, kind, payload, commit):
         """One record, without the GIL when it is long or goes through system calls."""
         outcome: cython.int
-        if value_size >= LARGE_VALUE or not self.writer.is_mapped:
+        if payload.value_size >= LARGE_VALUE or not self.writer.is_mapped:
             with cython.nogil:
-                outcome = self.write_one(key, kind, value, value_size, commit)
+                outcome = self.write_one(key, kind, payload, commit)
             return outcome
-        return self.write_one(key, kind, value, value_size, commit)
+        return self.write_one(key, kind, payload, commit)
 
-    def put_one(self, key, value):
+    def put_one(self, key, value, head, expected, durability):
+        """The LSN of the record."""
         borrowed_key: Borrowed
         borrowed_value: Borrowed
         parsed: Key
+        payload: Payload
         commit: Commit
+        kind: cython.int = KIND_VALUE
         outcome: cython.int
+        payload.head_size = 0
+        if head is not None:
+            kind = KIND_EXTENDED
+            payload.head = cython.cast(cython.pointer(uint8_t), PyBytes_AS_STRING(head))
+            payload.head_size = PyBytes_GET_SIZE(head)
         borrow_key(key, cython.address(borrowed_key))
         try:
             borrow_value(value, cython.address(borrowed_value))
             try:
                 begin_key(cython.address(parsed), cython.address(borrowed_key), self.hash_key())
+                payload.value = borrowed_value.data
+                payload.value_size = borrowed_value.size
+                if unlikely(payload.head_size + payload.value_size > VALUE_SIZE_MAX):
+                    raise ValueSizeError(payload.value_size, VALUE_SIZE_MAX - payload.head_size)
                 while True:
                     self.enter()
-                    outcome = self.write_locked(
-                        cython.address(parsed),
-                        KIND_VALUE,
-                        borrowed_value.data,
-                        borrowed_value.size,
-                        cython.address(commit),
-                    )
+                    outcome = DONE
+                    if unlikely(expected != LSN_ANY):
+                        outcome = self.check_condition(
+                            cython.address(parsed), expected, cython.address(commit.conflict_lsn)
+                        )
+                    if outcome == DONE:
+                        outcome = self.write_locked(
+                            cython.address(parsed), kind, cython.address(payload), cython.address(commit)
+                        )
                     pthread_mutex_unlock(cython.address(self.mutex))
                     if outcome == DONE:
                         break
+                    if outcome == CONFLICT:
+                        self.raise_conflict(key, expected, commit.conflict_lsn)
                     if outcome != NEEDS_ROOM:
                         self.raise_failure(outcome, cython.address(parsed))
                     self._make_room(
-                        padded_size(parsed.size, self.writer.align - 1, borrowed_value.size), False
+                        padded_size(
+                            parsed.size, self.writer.align - 1, payload.head_size + payload.value_size
+                        ),
+                        False,
                     )
             finally:
                 release(cython.address(borrowed_value))
         finally:
             release(cython.address(borrowed_key))
-        self.finish(cython.address(commit))
-        return 0
+        self.finish(cython.address(commit), durability)
+        return commit.lsn
 
     def put(self, key, value) -> None:
         """Store `value` under `key`. Back when it is as durable as the store's `durability` says.
@@ -126,23 +166,29 @@ class Writes(Reads):
         Raises KeyTypeError, KeySizeError, ValueTypeError, ValueSizeError, StoreFullError, StorageError,
         PoisonedError, ReadOnlyError, ClosedError, ForkedError; whatever is raised, the store is unchanged.
         """
-        self.put_one(key, value)
+        self.put_one(key, value, None, LSN_ANY, None)
 
     def __setitem__(self, key, value):
-        self.put_one(key, value)
+        self.put_one(key, value, None, LSN_ANY, None)
 
     def delete_one(self, key):
         """1 when there was such a key, 0 when there was not."""
-        return self.take_one(key, NOTHING) is not NOTHING
+        commit: Commit
+        return self.take_one(key, NOTHING, LSN_ANY, None, cython.address(commit)) is not NOTHING
 
-    def take_one(self, key, wanted):
-        """Delete a key in one step with reading it. `wanted` is NOTHING when the value is not; NOTHING if absent."""
+    def take_one(self, key, wanted, expected, durability, commit):
+        """Delete a key in one step with reading it; its value, None when `wanted` is NOTHING or EXPIRED.
+
+        NOTHING when it is absent, and with EXPIRED unless its time is up.
+        """
         borrowed: Borrowed
         parsed: Key
-        commit: Commit
+        payload: Payload
         entry: uint64_t
         outcome: cython.int
         value: object = wanted
+        payload.head_size = 0
+        payload.value_size = 0
         borrow_key(key, cython.address(borrowed))
         try:
             begin_key(cython.address(parsed), cython.address(borrowed), self.hash_key())
@@ -150,16 +196,27 @@ class Writes(Reads):
                 self.enter()
                 try:
                     outcome = self.look(cython.address(parsed), cython.address(entry))
-                    if outcome == DONE and wanted is not NOTHING:
-                        value = self.value_at(entry, cython.address(parsed), NOTHING)
+                    if wanted is EXPIRED:
+                        if outcome != FAILED_READ:
+                            outcome = DONE if self.has_expired(entry) else ABSENT
+                    elif expected != LSN_ANY and outcome != FAILED_READ:
+                        outcome = self.check_condition(
+                            cython.address(parsed), expected, cython.address(commit.conflict_lsn)
+                        )
+                        if outcome == DONE and commit.conflict_lsn == 0:
+                            outcome = ABSENT
+                    if outcome == DONE and wanted is not NOTHING and wanted is not EXPIRED:
+                        value = self.value_at(entry, cython.address(parsed), NOTHING, 0)
                     elif outcome == DONE:
                         value = None
                     if outcome == DONE:
                         outcome = self.write_locked(
-                            cython.address(parsed), KIND_TOMBSTONE, cython.NULL, 0, cython.address(commit)
+                            cython.address(parsed), KIND_TOMBSTONE, cython.address(payload), commit
                         )
                 finally:
                     pthread_mutex_unlock(cython.address(self.mutex))
+                if outcome == CONFLICT:
+                    self.raise_conflict(key, expected, commit.conflict_lsn)
                 if outcome == ABSENT:
                     return NOTHING
                 if outcome == DONE:
@@ -169,7 +226,7 @@ class Writes(Reads):
                 self._make_room(padded_size(parsed.size, 0, 0), True)
         finally:
             release(cython.address(borrowed))
-        self.finish(cython.address(commit))
+        self.finish(commit, durability)
         return value
 
     def delete(self, key) -> bool:
@@ -184,7 +241,8 @@ class Writes(Reads):
         """Delete `key` and return its value, in one step; `default`, or KeyError, when it is absent."""
         if len(default) > 1:
             raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
-        value = self.take_one(key, None)
+        commit: Commit
+        value = self.take_one(key, None, LSN_ANY, None, cython.address(commit))
         if value is not NOTHING:
             return value
         if default:
@@ -196,6 +254,7 @@ class Writes(Reads):
         borrowed_key: Borrowed
         borrowed_value: Borrowed
         parsed: Key
+        payload: Payload
         commit: Commit
         entry: uint64_t
         outcome: cython.int
@@ -205,18 +264,20 @@ class Writes(Reads):
             borrow_value(default, cython.address(borrowed_value))
             try:
                 begin_key(cython.address(parsed), cython.address(borrowed_key), self.hash_key())
+                payload.head_size = 0
+                payload.value = borrowed_value.data
+                payload.value_size = borrowed_value.size
                 while True:
                     self.enter()
                     try:
                         outcome = self.look(cython.address(parsed), cython.address(entry))
                         if outcome == DONE:
-                            return self.value_at(entry, cython.address(parsed), None)
+                            return self.value_at(entry, cython.address(parsed), None, 0)
                         if outcome == ABSENT:
                             outcome = self.write_locked(
                                 cython.address(parsed),
                                 KIND_VALUE,
-                                borrowed_value.data,
-                                borrowed_value.size,
+                                cython.address(payload),
                                 cython.address(commit),
                             )
                     finally:
@@ -235,7 +296,7 @@ class Writes(Reads):
                 release(cython.address(borrowed_value))
         finally:
             release(cython.address(borrowed_key))
-        self.finish(cython.address(commit))
+        self.finish(cython.address(commit), None)
         return value
 
     def commit_batch(self, batch, commit):
@@ -248,11 +309,22 @@ class Writes(Reads):
 
     def commit_busy(self, batch, commit):
         outcome: cython.int
+        conditions: KeyArray = None
         batch.index_keys(self.hash_key())
+        if batch.conditions is not None:
+            conditions = KeyArray()
+            conditions.parse(tuple(batch.conditions), self.hash_key())
         commit.size = 0
         while True:
             self.enter()
-            if batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.writer.is_mapped:
+            outcome = DONE
+            if unlikely(conditions is not None):
+                outcome = self.check_conditions(conditions, batch, commit)
+            if outcome != DONE:
+                pass
+            elif batch.count == 0:
+                outcome = ABSENT
+            elif batch.count >= NOGIL_BATCH or batch.size >= LARGE_VALUE or not self.writer.is_mapped:
                 with cython.nogil:
                     outcome = self.write_batch(batch, commit)
             else:
@@ -260,6 +332,10 @@ class Writes(Reads):
             pthread_mutex_unlock(cython.address(self.mutex))
             if outcome == DONE or outcome == ABSENT:
                 return outcome
+            if outcome == CONFLICT:
+                self.raise_conflict(
+                    batch.conditions[commit.conflict], batch.expected[commit.conflict], commit.conflict_lsn
+                )
             if outcome != NEEDS_ROOM:
                 if self.writer.is_spoiled and commit.size != 0:
                     # It is in the log, and in the index in part.
@@ -267,24 +343,40 @@ class Writes(Reads):
                 self.raise_failure(outcome, cython.address(batch.keys[0]))
             self._make_room(HEADER_SIZE + self.batch_room(batch), batch.puts == 0)
 
+    def check_conditions(self, conditions, batch, commit):
+        """DONE, or CONFLICT or FAILED_READ at the first key whose LSN is not the one it has to be."""
+        i: cython.Py_ssize_t
+        outcome: cython.int
+        for i in range(conditions.count):
+            outcome = self.check_condition(
+                cython.address(conditions.keys[i]), batch.expected[i], cython.address(commit.conflict_lsn)
+            )
+            if outcome != DONE:
+                commit.conflict = i
+                if outcome == FAILED_READ:
+                    # Where the caller looks for what went wrong; there is room for one in any case.
+                    batch.keys[0] = conditions.keys[i]
+                return outcome
+        return DONE
+
     def _commit_waiting(self, batch: BatchBuffer, durability: object) -> int:
         """Commit a batch, all or nothing; how many of its keys existed before.
 
         `durability` None: as the store's; else a Durability for this batch alone.
         """
         commit: Commit
-        if batch.count == 0:
+        if batch.count == 0 and batch.conditions is None:
             self.check_writable()
             return 0
         if batch.count > BATCH_RECORDS_MAX:
             raise ValueError(f"a write batch holds at most {BATCH_RECORDS_MAX} records, not {batch.count}")
+        batch.first_lsn = batch.end_lsn = 0
         if self.commit_batch(batch, cython.address(commit)) == ABSENT:
             return 0
         found: uint64_t = commit.found
-        if durability is None:
-            self.finish(cython.address(commit))
-        else:
-            self._after_commit(commit.segment_id, commit.offset, commit.size, commit.lsn, durability)
+        batch.first_lsn = commit.lsn + 1 - commit.count
+        batch.end_lsn = commit.lsn + 1
+        self.finish(cython.address(commit), durability)
         return found
 
     def _take_buffer(self) -> BatchBuffer:
@@ -341,7 +433,7 @@ class Writes(Reads):
                 return 0
             pairs = zip(pairs, values, strict=True)
         for key, value in pairs:
-            batch.add_put(key, value)
+            batch.add_put(key, value, None)
             batch.require_order(number)
             number += 1
             if batch.size >= piece_bytes:

@@ -126,6 +126,13 @@ static inline uint64_t fk_monotonic_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static inline uint64_t fk_realtime_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
 /* Three independent streams of `stride` bytes (a multiple of 8) hide the instruction's latency. */
 FK_CRC_TARGET static inline void fk_crc32c_instr_three(uint32_t *crcs, const uint8_t *p, size_t stride)
 {

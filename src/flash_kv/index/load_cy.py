@@ -20,11 +20,12 @@ from cython.cimports.flash_kv.index.load_cy import LOAD_GROUP, Cursor, Merge
 from cython.cimports.flash_kv.index.siphash import siphash13
 from cython.cimports.flash_kv.intrinsics import byte_swap64, prefetch
 from cython.cimports.flash_kv.io.memory_cy import calloc
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, KIND_VALUE, offset_of, padded_size, segment_of
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR, is_value, offset_of, padded_size, segment_of
 from cython.cimports.flash_kv.log.hints_cy import (
     HINT_HEADER_SIZE,
     HintEntry,
     HintRun,
+    entry_of_hint,
     hint_entry_size,
     hint_key,
 )
@@ -222,11 +223,11 @@ def _merge_all(merge: MergePointer, index: Index) -> cython.void:
         if cursor == cython.NULL:
             break
         entry = cursor.entry
-        if entry.kind == KIND_VALUE:
+        if is_value(entry.kind):
             key = merge.keys + merge.waiting
             key.data = hint_key(entry)
             key.size = entry.key_size
-            merge.entries[merge.waiting] = (cursor.segment_id << 32) | entry.slot
+            merge.entries[merge.waiting] = entry_of_hint(cursor.segment_id, entry)
             merge.waiting += 1
             cursor.live_records += 1
             cursor.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)

@@ -16,13 +16,14 @@ from cython.cimports.flash_kv.intrinsics import monotonic_ns
 from cython.cimports.flash_kv.log.format import (
     ENTRY_ERROR,
     HEADER_SIZE,
-    KIND_VALUE,
+    KIND_TOMBSTONE,
     RecordHeader,
+    is_value,
     padded_size,
     record_size,
     segment_of,
 )
-from cython.cimports.flash_kv.log.hints_cy import HintEntry, hint_key
+from cython.cimports.flash_kv.log.hints_cy import HintEntry, entry_of_hint, hint_key
 from cython.cimports.flash_kv.log.table_cy import (
     Key,
     SegmentRef,
@@ -90,17 +91,17 @@ class _Replay:
         key.error = 0
         key.place = 0
         key.bad_position = 0
-        if entry.kind == KIND_VALUE:
+        if is_value(entry.kind):
             if self.index.reserve(1) != 0:
                 self.error = self.index.refusal or ENOMEM
                 return False
-            old = self.index.upsert(cython.address(key), (segment_id << 32) | entry.slot)
+            old = self.index.upsert(cython.address(key), entry_of_hint(segment_id, entry))
         else:
             old = self.index.remove(cython.address(key))
         if old == ENTRY_ERROR:
             self.error = key.error
             return False
-        if entry.kind == KIND_VALUE:
+        if is_value(entry.kind):
             ref = segment_ref(cython.address(self.table.state), segment_id)
             ref.live_records += 1
             ref.live_bytes += padded_size(entry.key_size, entry.pad, entry.value_size)
@@ -218,7 +219,7 @@ def add_loose(index: Index, table: SegmentTable, entry: int, position: int) -> b
     key.bad_position = 0
     found = index.find(cython.address(key))
     if found == before:
-        if header.kind != KIND_VALUE:
+        if header.kind == KIND_TOMBSTONE:
             found = index.remove(cython.address(key)) if found != 0 else 0
         elif index.reserve(1) != 0:
             found = ENTRY_ERROR

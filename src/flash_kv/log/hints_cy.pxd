@@ -1,5 +1,6 @@
 # Sorted runs: what a hint file holds, in the file's own layout. See hints_cy.py.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from flash_kv.log.format cimport entry_for, position_of
 from flash_kv.log.source_cy cimport Source
 
 cdef enum:
@@ -40,6 +41,10 @@ cdef inline uint64_t hint_entry_size(const HintEntry* entry) noexcept nogil:
 
 cdef inline const uint8_t* hint_key(const HintEntry* entry) noexcept nogil:
     return (<const uint8_t*>entry) + HINT_ENTRY_SIZE
+
+cdef inline uint64_t entry_of_hint(uint64_t segment_id, const HintEntry* entry) noexcept nogil:
+    """What an index keeps for the value that the hint of this segment speaks of."""
+    return entry_for(position_of(segment_id, <uint64_t>entry.slot << 3), entry.kind)
 
 cdef class HintRun:
     cdef HintHeader header

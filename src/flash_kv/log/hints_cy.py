@@ -22,9 +22,9 @@ from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KEY_SIZE_MAX,
     KIND_TOMBSTONE,
-    KIND_VALUE,
     SEGMENT_HEADER_SIZE,
     VALUE_SIZE_MAX,
+    is_value,
     padded_size,
 )
 from cython.cimports.flash_kv.log.hints_cy import (
@@ -174,11 +174,11 @@ def _entry_fault(entry: EntryPointer, room: uint64_t, header: cython.pointer(Hin
     # The order of keys is told by whole words.
     if entry.key_size & 7 and last_word >> ((entry.key_size & 7) << 3) != 0:
         return b"a key is not padded with zeros"
-    if entry.kind != KIND_VALUE and entry.kind != KIND_TOMBSTONE:
+    if entry.kind != KIND_TOMBSTONE and not is_value(entry.kind):
         return b"unknown record kind"
-    if entry.value_size > (VALUE_SIZE_MAX if entry.kind == KIND_VALUE else 0):
+    if entry.value_size > (0 if entry.kind == KIND_TOMBSTONE else VALUE_SIZE_MAX):
         return b"impossible value size"
-    if entry.pad >= (ALIGN_MAX if entry.kind == KIND_VALUE else 1):
+    if entry.pad >= (1 if entry.kind == KIND_TOMBSTONE else ALIGN_MAX):
         return b"impossible padding"
     end = (cython.cast(uint64_t, entry.slot) << 3) + padded_size(entry.key_size, entry.pad, entry.value_size)
     if cython.cast(uint64_t, entry.slot) << 3 < SEGMENT_HEADER_SIZE or end > header.sealed_bytes:
@@ -207,7 +207,7 @@ def _entries_fault(data: Bytes, header: cython.pointer(HintHeader)) -> cython.p_
             return fault
         if before != cython.NULL and not _is_above(entry, before):
             return b"keys are not in ascending order"
-        values += entry.kind == KIND_VALUE
+        values += is_value(entry.kind)
         before = entry
         at += hint_entry_size(entry)
     if at != header.entries_bytes:

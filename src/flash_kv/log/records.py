@@ -4,7 +4,8 @@ For what is not the hot path: repair, tests, and the 64 bytes at the head of a s
 docs/format.md and of `format.pxd`:
 
     record           checksum u32 | kind u8 | flags u8 | sync distance u16 | key size u32 | value size u32 | LSN u64
-                     | key | zeros, if it is aligned | value | zeros to 8 bytes
+                     | key | zeros, if it is aligned | attributes, of KIND_EXTENDED | value | zeros to 8 bytes
+    attributes       size u16 | 0 u16 | 0 u32 | expires ms u64 | meta
     segment header   magic 8 | version u32 | origin u32 | store id 16 | segment id u64 | epoch u64 | created ns u64
                      | 0 u32 | checksum u32
 
@@ -24,6 +25,7 @@ KIND_VALUE = 1
 KIND_TOMBSTONE = 2
 KIND_BATCH = 3
 KIND_VOID = 4
+KIND_EXTENDED = 5
 
 FLAG_IN_BATCH = 1
 FLAG_ALIGNED = 2
@@ -37,6 +39,9 @@ HEADER_SIZE = 24
 ORIGIN_WRITER = 0
 ORIGIN_COMPACTION = 1
 
+META_SIZE_MAX = 4096
+
+_ATTRIBUTES = struct.Struct("<HHIQ")
 _RECORD = struct.Struct("<IBBHIIQ")
 _SEGMENT = struct.Struct("<8sII16sQQQI")
 _CHECKSUM = struct.Struct("<I")
@@ -52,6 +57,27 @@ class Record(NamedTuple):
     value_offset: int
     value_size: int
     is_aligned: bool = False
+
+
+class Attributes(NamedTuple):
+    """What stands before the value of a record of KIND_EXTENDED."""
+
+    size: int
+    """Bytes of all of it."""
+    expires_ms: int
+    """Milliseconds since 1970 from which on the value is gone; 0: never."""
+    meta: bytes
+
+
+def encode_attributes(expires_ms: int, meta: bytes) -> bytes:
+    """The attributes as they stand before a value."""
+    return _ATTRIBUTES.pack(_ATTRIBUTES.size + len(meta), 0, 0, expires_ms) + meta
+
+
+def decode_attributes(data: bytes) -> Attributes:
+    """Those at the start of `data`, of a sound record."""
+    size, _, _, expires_ms = _ATTRIBUTES.unpack_from(data)
+    return Attributes(size, expires_ms, data[_ATTRIBUTES.size : size])
 
 
 class DamagedRange(NamedTuple):
@@ -106,7 +132,8 @@ def encode_record(
     lsn: int,
     sync_distance: int = 0,
 ) -> bytes:
-    """One sound VALUE or TOMBSTONE record for its place, padded to 8 bytes; between key and value as `flags` say."""
+    """One sound record of a value, with its attributes in front of it if it is extended, or of a tombstone, padded to
+    8 bytes; between key and value as `flags` say."""
     header = _RECORD.pack(0, kind, flags, sync_distance, len(key), len(value), lsn)
     return _sealed(seed, offset, header + key + bytes(flags >> PAD_SHIFT) + value)
 

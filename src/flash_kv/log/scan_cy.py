@@ -11,6 +11,7 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringA
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
 from cython.cimports.flash_kv.log.format import HEADER_SIZE, SEGMENT_HEADER_SIZE
 from cython.cimports.flash_kv.log.scan_loop_cy import (
+    FAULT_ATTRIBUTES,
     FAULT_BLANK,
     FAULT_BODY,
     FAULT_BOUNDS,
@@ -53,6 +54,7 @@ _REASONS = {
     FAULT_ORDER: "an LSN not above that of the record before",
     FAULT_BOUNDS: "a record that runs past the end of the segment",
     FAULT_CHECKSUM: "checksum mismatch",
+    FAULT_ATTRIBUTES: "impossible attributes of a value",
     FAULT_BODY: "the records of a batch do not fill its frame",
     FAULT_TRUNCATED: "the file ends before the end of the segment",
 }

@@ -16,6 +16,7 @@ cdef enum Fault:
     FAULT_ORDER                           # an LSN that does not increase in a segment of the writer
     FAULT_BOUNDS                          # runs past the end
     FAULT_CHECKSUM
+    FAULT_ATTRIBUTES                      # of a value with attributes, under a checksum that holds
     FAULT_BODY                            # a frame whose records do not fill its body exactly
     FAULT_TRUNCATED                       # the file ends before its sealed end
 
@@ -29,7 +30,7 @@ cdef struct ScanRecord:
     uint32_t slot                         # offset / 8
     uint32_t value_size
     uint32_t key_size
-    uint8_t kind                          # KIND_VALUE or KIND_TOMBSTONE
+    uint8_t kind                          # KIND_VALUE, KIND_EXTENDED or KIND_TOMBSTONE
     uint8_t place
     uint8_t pad                           # zeros between key and value
     uint8_t is_aligned

@@ -23,16 +23,19 @@ from cython.cimports.flash_kv.log.format import (
     KIND_BATCH,
     KIND_NONE,
     KIND_TOMBSTONE,
-    KIND_VALUE,
     KIND_VOID,
     PAD_SHIFT,
     VALUE_SIZE_MAX,
     RecordHeader,
     checksummed_size,
+    has_sound_attributes,
+    is_known_kind,
+    is_value,
     record_size,
 )
 from cython.cimports.flash_kv.log.range_checksum_cy import range_checksum
 from cython.cimports.flash_kv.log.scan_loop_cy import (
+    FAULT_ATTRIBUTES,
     FAULT_BLANK,
     FAULT_BODY,
     FAULT_BOUNDS,
@@ -80,7 +83,7 @@ def _header_at(scan: Scan, offset: uint64_t) -> Header:
 @cython.exceptval(check=False)
 def _may_have_flags(header: Header) -> cython.bint:
     """Nothing but FLAG_IN_BATCH, or, of a value, FLAG_ALIGNED and its zeros."""
-    return header.flags <= FLAG_IN_BATCH or (header.kind == KIND_VALUE and header.flags & FLAG_ALIGNED != 0)
+    return header.flags <= FLAG_IN_BATCH or (is_value(header.kind) and header.flags & FLAG_ALIGNED != 0)
 
 
 @cython.cfunc
@@ -88,18 +91,19 @@ def _may_have_flags(header: Header) -> cython.bint:
 @cython.exceptval(check=False)
 def _field_fault(header: Header, room: uint64_t, in_batch: cython.bint) -> Fault:
     """The first header field that cannot be, for a record with `room` bytes up to its limit."""
+    is_entry: cython.bint = header.kind == KIND_TOMBSTONE or is_value(header.kind)
     if header.kind == KIND_NONE:
         return FAULT_BLANK
-    if header.kind > (KIND_TOMBSTONE if in_batch else KIND_VOID):
+    if not is_known_kind(header.kind) or (in_batch and not is_entry):
         return FAULT_KIND
     if not _may_have_flags(header):
         return FAULT_FLAGS
     if ((header.flags & FLAG_IN_BATCH) != 0) != in_batch:
         return FAULT_PLACE
-    if header.kind <= KIND_TOMBSTONE:
+    if is_entry:
         if header.key_size == 0 or header.key_size > KEY_SIZE_MAX:
             return FAULT_KEY_SIZE
-        if header.value_size > (VALUE_SIZE_MAX if header.kind == KIND_VALUE else 0):
+        if header.value_size > (0 if header.kind == KIND_TOMBSTONE else VALUE_SIZE_MAX):
             return FAULT_VALUE_SIZE
     elif header.kind == KIND_BATCH:
         # The smallest record has 32 bytes, four of the frame's units.
@@ -137,7 +141,9 @@ def _record_fault(
         checksum = record_checksum(
             scan.seed, offset, cython.cast(cython.pointer(cython.const[uint8_t]), header), size
         )
-    return FAULT_NONE if checksum == header.checksum else FAULT_CHECKSUM
+    if checksum != header.checksum:
+        return FAULT_CHECKSUM
+    return FAULT_NONE if has_sound_attributes(header) else FAULT_ATTRIBUTES
 
 
 @cython.cfunc
@@ -211,7 +217,7 @@ def _add_record(scan: Scan, offset: uint64_t, place: uint8_t) -> cython.void:
     if place == PLACE_ORPHAN:
         scan.orphans += 1
         return
-    if header.kind == KIND_VALUE:
+    if is_value(header.kind):
         scan.value_records += 1
         scan.value_bytes += record_size(header)
     else:
@@ -258,7 +264,7 @@ def _accept(scan: Scan, offset: uint64_t) -> uint64_t:
 def _may_be_header(scan: Scan, offset: uint64_t) -> cython.bint:
     """Known kind, known flags: all that most places of a search fail."""
     header: Header = _header_at(scan, offset)
-    return header.kind != KIND_NONE and header.kind <= KIND_VOID and _may_have_flags(header)
+    return is_known_kind(header.kind) and _may_have_flags(header)
 
 
 @cython.cfunc

@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 from flash_kv.intrinsics cimport add_atomic64, load_acquire64
 from flash_kv.log.format cimport (
-    ENTRY_VERSIONED, HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, offset_of, record_size, segment_of,
+    ENTRY_VERSIONED, HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, offset_of, attributes_size, record_size, segment_of,
     value_start,
 )
 
@@ -99,6 +99,13 @@ cdef inline const uint8_t* record_key(const RecordHeader* header) noexcept nogil
 
 cdef inline const uint8_t* record_value(const RecordHeader* header) noexcept nogil:
     return (<const uint8_t*>header) + value_start(header)
+
+cdef inline const uint8_t* plain_value(const RecordHeader* header) noexcept nogil:
+    """The value itself, behind its attributes. Requires: a sound record."""
+    return record_value(header) + attributes_size(header)
+
+cdef inline uint64_t plain_size(const RecordHeader* header) noexcept nogil:
+    return header.value_size - attributes_size(header)
 
 cdef inline void pin(TableState* table, uint64_t position) noexcept nogil:
     """Keep the segment of a position while the GIL is given up. Requires: the GIL, and a segment that is there."""

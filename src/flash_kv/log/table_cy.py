@@ -18,10 +18,11 @@ from cython.cimports.flash_kv.log.format import (
     HEADER_SIZE,
     KEY_SIZE_MAX,
     KIND_TOMBSTONE,
-    KIND_VALUE,
     SEGMENT_HEADER_SIZE,
     RecordHeader,
     checksummed_size,
+    has_sound_attributes,
+    is_value,
     offset_of,
     record_size,
     segment_of,
@@ -108,15 +109,12 @@ def mark_viewed(ref, offset):
 def is_record_sound(table, position, header):
     """Does the checksum of the record, wholly in memory at `header`, hold for its place?"""
     ref: cython.pointer(SegmentRef) = segment_ref(table, segment_of(position))
-    return (
-        record_checksum(
-            ref.seed,
-            offset_of(position),
-            cython.cast(Bytes, header),
-            checksummed_size(header),
-        )
-        == header.checksum
-    )
+    return record_checksum(
+        ref.seed,
+        offset_of(position),
+        cython.cast(Bytes, header),
+        checksummed_size(header),
+    ) == header.checksum and has_sound_attributes(header)
 
 
 @cython.cfunc
@@ -320,7 +318,7 @@ def load_record(table, position, buffer, capacity, key):
             return cython.NULL
     key.error = 0
     key.bad_position = position
-    if header == cython.NULL or (header.kind != KIND_VALUE and header.kind != KIND_TOMBSTONE):
+    if header == cython.NULL or (header.kind != KIND_TOMBSTONE and not is_value(header.kind)):
         return cython.NULL
     if not is_record_sound(table, position, header):
         return cython.NULL

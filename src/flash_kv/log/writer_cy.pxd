@@ -2,6 +2,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from flash_kv.log.format cimport RecordHeader
 from flash_kv.log.table_cy cimport SegmentRef
 
+# What follows the key of a record: attributes, if it is of KIND_EXTENDED, and the value.
+cdef struct Payload:
+    const uint8_t* head
+    uint64_t head_size
+    const uint8_t* value
+    uint64_t value_size
+
 # The end of the log. Every method but `__cinit__` and `activate` requires the write lock.
 cdef class LogWriter:
     cdef uint8_t* data                    # the active segment's mapping; NULL with io="file"
@@ -26,8 +33,7 @@ cdef class LogWriter:
     cdef bint has_room(self, uint64_t size) noexcept nogil
     cdef uint8_t* begin(self, uint64_t size) noexcept nogil
     cdef uint64_t fill(
-        self, uint8_t* place, int kind, const uint8_t* key, uint32_t key_size, uint64_t pad,
-        const uint8_t* value, uint32_t value_size, uint64_t lsn,
+        self, uint8_t* place, const uint8_t* key, uint32_t key_size, uint64_t pad, const Payload* payload, uint64_t lsn
     ) noexcept nogil
     cdef uint64_t fill_aligned(
         self, uint8_t* place, uint64_t offset, const RecordHeader* header, uint64_t align, int* flags

@@ -21,10 +21,12 @@ from cython.cimports.flash_kv.log.format import (
     KIND_VOID,
     PAD_SHIFT,
     RecordHeader,
+    attributes_size,
     pad_for,
     padded_size,
     value_start,
 )
+from cython.cimports.flash_kv.log.writer_cy import Payload
 from cython.cimports.libc.errno import EINTR, EIO, ENOMEM, errno
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
@@ -66,20 +68,25 @@ class LogWriter:
             self.scratch_size = size
         return self.scratch
 
-    def fill(self, place, kind, key, key_size, pad, value, value_size, lsn):
+    def fill(self, place, key, key_size, pad, payload, lsn):
         """Everything of a record but its first eight bytes, `pad` zeros behind the key; returns its size."""
         header: cython.pointer(RecordHeader) = cython.cast(cython.pointer(RecordHeader), place)
-        size: uint64_t = padded_size(key_size, pad, value_size)
+        size: uint64_t = padded_size(key_size, pad, payload.head_size + payload.value_size)
+        end: cython.pointer(uint8_t) = place + HEADER_SIZE + key_size
         # The padding is under the checksum and must be zero whatever a failed write left here.
         cython.cast(cython.pointer(uint64_t), place + size - 8)[0] = 0
         header.key_size = key_size
-        header.value_size = value_size
+        header.value_size = cython.cast(uint32_t, payload.head_size + payload.value_size)
         header.lsn = lsn
         memcpy(place + HEADER_SIZE, key, key_size)
         if pad:
-            memset(place + HEADER_SIZE + key_size, 0, pad)
-        if value_size:
-            memcpy(place + HEADER_SIZE + key_size + pad, value, value_size)
+            memset(end, 0, pad)
+            end += pad
+        if payload.head_size:
+            memcpy(end, payload.head, payload.head_size)
+            end += payload.head_size
+        if payload.value_size:
+            memcpy(end, payload.value, payload.value_size)
         return size
 
     def fill_aligned(self, place, offset, header, align, flags):
@@ -90,18 +97,13 @@ class LogWriter:
         body: cython.pointer(cython.const[uint8_t]) = cython.cast(
             cython.pointer(cython.const[uint8_t]), header
         )
-        pad: uint64_t = pad_for(offset, header.key_size, align)
+        payload: Payload
+        pad: uint64_t = pad_for(offset, header.key_size + attributes_size(header), align)
+        payload.head_size = 0
+        payload.value = body + value_start(header)
+        payload.value_size = header.value_size
         flags[0] |= FLAG_ALIGNED | cython.cast(cython.int, pad << PAD_SHIFT)
-        return self.fill(
-            place,
-            header.kind,
-            body + HEADER_SIZE,
-            header.key_size,
-            pad,
-            body + value_start(header),
-            header.value_size,
-            header.lsn,
-        )
+        return self.fill(place, body + HEADER_SIZE, header.key_size, pad, cython.address(payload), header.lsn)
 
     def seal_record(self, place, offset, size, kind, flags):
         """The first eight bytes of the record of `size` bytes built at `place` for `offset`."""
