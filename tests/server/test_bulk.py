@@ -23,14 +23,16 @@ def framed(pairs: dict[bytes, bytes]) -> bytes:
 def test_many_keys_are_read_in_order(server: Served) -> None:
     server.db.update({b"m1": b"1", b"m\xff": b"\xff"})
     keys = ["m1", {"key_b64": "bf8="}, "nothing", {"key": "m1"}]
-    assert server.client.post("/v1/mget", json={"keys": keys}).json() == {
-        "items": [
-            {"key": "m1", "value": "1"},
-            {"key_b64": "bf8=", "value_b64": "/w=="},
-            None,
-            {"key": "m1", "value": "1"},
-        ]
-    }
+    found = server.client.post("/v1/mget", json={"keys": keys}).json()["items"]
+    lsns = [None if item is None else item.pop("lsn") for item in found]
+    assert found == [
+        {"key": "m1", "value": "1"},
+        {"key_b64": "bf8=", "value_b64": "/w=="},
+        None,
+        {"key": "m1", "value": "1"},
+    ]
+    records = [server.db.get_record(key) for key in (b"m1", b"m\xff", b"nothing", b"m1")]
+    assert lsns == [None if record is None else record.lsn for record in records]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,20 @@ def test_lines_are_loaded_as_they_are_dumped(server: Served) -> None:
     assert server.client.post("/v1/load", content=dump).json() == {"loaded": 7000}
     assert dict(server.db.items(prefix=b"l/")) == pairs
     server.db.delete_range(prefix=b"l/")
+
+
+def test_media_types_and_expiry_are_dumped_and_loaded(server: Served) -> None:
+    server.db.put_record(b"o/1", b"x", meta=b"content-type: text/plain\n", expires_at=2e9)
+    server.db.put_record(b"o/2", b"y", expires_at=3e9 + 0.5)
+    before = [server.db.get_record(key) for key in (b"o/1", b"o/2")]
+    dump = server.client.get("/v1/dump?prefix=o/").content
+    server.db.delete_range(prefix=b"o/")
+    assert server.client.post("/v1/load", content=dump).json() == {"loaded": 2}
+    after = [server.db.get_record(key) for key in (b"o/1", b"o/2")]
+    assert [record and record._replace(lsn=0) for record in after] == [
+        record and record._replace(lsn=0) for record in before
+    ]
+    server.db.delete_range(prefix=b"o/")
 
 
 def test_frames_are_loaded_as_they_are_dumped(server: Served) -> None:
@@ -128,7 +144,7 @@ def test_frames_can_be_cut_anywhere(pairs: dict[bytes, bytes], cuts: list[int]) 
     content = framed(pairs)
     reader = frames.FrameReader(100)
     places = [0, *sorted(cut for cut in cuts if cut < len(content)), len(content)]
-    found = [pair for begin, end in itertools.pairwise(places) for pair in reader.feed(content[begin:end])]
+    found = [pair for begin, end in itertools.pairwise(places) for pair in reader.pairs(content[begin:end])]
     reader.require_end()
     assert dict(found) == pairs
 

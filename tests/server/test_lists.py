@@ -73,7 +73,7 @@ def test_a_page_may_have_one_item(listed: Served) -> None:
 
 def test_a_page_has_values_unless_only_keys_are_wanted(listed: Served) -> None:
     get = listed.client.get
-    assert get("/v1/kv?limit=1").json()["items"] == [{"key": "a/000", "value": "v0"}]
+    assert get("/v1/kv?limit=1").json()["items"] == [{"key": "a/000", "value": "v0", "lsn": 1}]
     assert get("/v1/kv?limit=1&keys_only=true").json()["items"] == [{"key": "a/000"}]
 
 
@@ -168,7 +168,7 @@ def test_lines_are_streamed_without_a_limit(listed: Served) -> None:
 def test_frames_are_streamed_and_end_with_their_end(listed: Served) -> None:
     content = listed.client.get("/v1/kv?reverse=1&limit=700", headers={"Accept": FRAMES}).content
     reader = frames.FrameReader(100)
-    assert list(reader.feed(content)) == list(listed.db.items(reverse=True))[:700]
+    assert list(reader.pairs(content)) == list(listed.db.items(reverse=True))[:700]
     reader.require_end()
 
 
@@ -180,7 +180,7 @@ def test_a_dump_is_one_moment_of_the_store(server: Served) -> None:
         begun = next(chunks)
         server.db.delete_range(prefix=b"d/")
         content = begun + b"".join(chunks)
-    assert dict(frames.FrameReader(1 << 20).feed(content)) == pairs
+    assert dict(frames.FrameReader(1 << 20).pairs(content)) == pairs
 
 
 def test_a_form_that_is_not_there_is_406(server: Served) -> None:

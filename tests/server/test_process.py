@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 import flash_kv
-from support.server_process import DEADLINE_S, environment, serving
+from flash_kv.cli import program
+from support.server_process import DEADLINE_S, serving
 from support.servers import read_all
 from support.small_disks import tmpfs
 from support.waiting import wait_until
@@ -120,6 +121,48 @@ def test_a_full_disk_is_507_and_everything_else_goes_on(tmp_path: Path) -> None:
             assert server.wait() == 0
 
 
+LARGE_BYTES = 96 << 20
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Memory of a process that is no file's."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    match = re.search(r"RssAnon:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_large_value_goes_in_and_out_in_flat_memory(tmp_path: Path) -> None:
+    chunk = bytes(range(256)) * 4096
+    assert LARGE_BYTES % len(chunk) == 0
+    with (
+        serving(tmp_path / "db", "--value-bytes-max", "1GiB") as server,
+        httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
+    ):
+        client.put("/v1/kv/small", content=b"x")
+        before = anonymous_bytes(server.process.pid)
+        highest = before
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal highest
+            for _ in range(LARGE_BYTES // len(chunk)):
+                highest = max(highest, anonymous_bytes(server.process.pid))
+                yield chunk
+
+        assert client.put("/v1/kv/large", content=chunks()).status_code == 201
+        received = 0
+        with client.stream("GET", "/v1/kv/large") as answer:
+            assert answer.headers["content-length"] == str(LARGE_BYTES)
+            for piece in answer.iter_raw(len(chunk)):
+                assert piece == chunk
+                received += len(piece)
+                highest = max(highest, anonymous_bytes(server.process.pid))
+        assert received == LARGE_BYTES
+        assert highest - before < 32 << 20
+        assert list((tmp_path / "db").glob("tmp-*")) == []
+
+
 def test_settings_come_from_flags_variables_and_a_file(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text(
@@ -153,24 +196,26 @@ def test_settings_come_from_flags_variables_and_a_file(tmp_path: Path) -> None:
         ("[server]\ntls_certificate = 'server.toml'\ntls_key = 'server.toml'", "tls_certificate server.toml"),
     ],
 )
-def test_a_wrong_file_is_told_and_nothing_is_made(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "server.toml").write_text(content)
-    command = [sys.executable, "-m", "flash_kv.cli", "serve", "db", "--config", "server.toml"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S
-    )
-    assert ended.returncode == 2
-    assert said in ended.stderr
-    assert ended.stderr.count("\n") == 1
+def test_a_wrong_file_is_told_and_nothing_is_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    content: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("server.toml").write_text(content)
+    assert program.run(["serve", "db", "--config", "server.toml"]) == 2
+    said_there = capfd.readouterr().err
+    assert said in said_there
+    assert said_there.count("\n") == 1
     assert not (tmp_path / "db").exists()
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        command = [sys.executable, "-m", "flash_kv.cli", "serve", str(tmp_path / "db"), "--http", address]
-        ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S)
-    assert ended.returncode == 3
-    assert address in ended.stderr
+        assert program.run(["serve", str(tmp_path / "db"), "--http", address]) == 3
+    assert address in capfd.readouterr().err
     with flash_kv.open(tmp_path / "db", read_only=True) as db:
         assert len(db) == 0

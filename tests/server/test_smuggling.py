@@ -83,12 +83,26 @@ def test_nothing_behind_an_upgrade_is_read(server: Served) -> None:
     assert b"smuggled" not in server.db
 
 
+@pytest.mark.parametrize("path", [b"/v1/kv/k", b"/v1/count"])
+def test_nothing_behind_the_last_request_is_read(server: Served, path: bytes) -> None:
+    answer = server.talk(GET.replace(b"/v1/kv/k", path) + b"Connection: close\r\n\r\n" + SECOND + SECOND)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"smuggled" not in server.db
+
+
 def test_an_answer_on_its_way_is_finished_before_the_refusal_of_what_follows(server: Served) -> None:
     server.db[b"k"] = b"v" * 10
-    answer = server.talk(GET + b"\r\n" + b"BROKEN\0\r\n\r\n" + SECOND)
-    del server.db[b"k"]
+    broken = b"BROKEN\0\r\n\r\n" + SECOND
+    # One that is answered by a task; there is no room for a refusal behind it.
+    answer = server.talk(GET.replace(b"/v1/kv/k", b"/v1/count?prefix=k") + b"\r\n" + broken)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.endswith(b"v" * 10)
+    assert answer.endswith(b'{"count":1}')
+    # One that is answered at once.
+    first, second = server.talk(GET + b"\r\n" + broken).split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"200 ")
+    assert first.endswith(b"v" * 10)
+    assert second.startswith(b"400 ")
+    del server.db[b"k"]
     assert b"smuggled" not in server.db
 
 

@@ -22,6 +22,7 @@ from flash_kv.log.segment import Segment
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
+    from flash_kv.engine.store_cy import SegmentPin
 
 RECORDS_MAX = 1000
 BYTES_MAX = 1024**2
@@ -94,7 +95,8 @@ class Changes:
         """
         db, reader = self._db, self._reader
         segment_id, before = reader.segment, reader.next_lsn
-        if not db._pin(segment_id):
+        pin = db._pin(segment_id)
+        if pin is None:
             # Compacted away since the last call.
             reader.leave()
             return []
@@ -104,7 +106,7 @@ class Changes:
         except ValueError as error:
             raise CorruptionError(db._segment_path(segment_id), reader.place, str(error)) from error
         finally:
-            db._unpin(segment_id)
+            pin.release()
         if not found and reader.next_lsn == before:
             if is_found:
                 raise CorruptionError(
@@ -118,12 +120,12 @@ class Changes:
         wanted = self._reader.next_lsn
         extents = self._pinned_extents(wanted)
         try:
-            for one in extents:
+            for one, _ in extents:
                 if self._is_in(one):
                     return
         finally:
-            for one in extents:
-                self._db._unpin(one.segment.segment_id)
+            for _, pin in extents:
+                pin.release()
         raise ChangesLostError(self._db.path, wanted - 1, self._oldest_lsn())
 
     def _is_in(self, one: Extent) -> bool:
@@ -132,7 +134,7 @@ class Changes:
         except ValueError as error:
             raise CorruptionError(one.segment.path, self._reader.place, str(error)) from error
 
-    def _pinned_extents(self, wanted: int) -> list[Extent]:
+    def _pinned_extents(self, wanted: int) -> list[tuple[Extent, SegmentPin]]:
         """The segments that may have this LSN, pinned, the likeliest first."""
         with self._db._segments.space_lock:
             self._db.check_open()
@@ -141,7 +143,8 @@ class Changes:
             found.sort(key=lambda one: (one.is_written, one.max_lsn), reverse=True)
             if not found:
                 found = self._with_withdrawn(wanted)
-            return [one for one in found if self._db._pin(one.segment.segment_id)]
+            pinned = [(one, self._db._pin(one.segment.segment_id)) for one in found]
+            return [(one, pin) for one, pin in pinned if pin is not None]
 
     def _with_withdrawn(self, wanted: int) -> list[Extent]:
         """Those that may have the LSN in a withdrawn commit, which the counters leave out."""

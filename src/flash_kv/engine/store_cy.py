@@ -391,7 +391,7 @@ class Store(Records):
 @cython.no_gc_clear
 @cython.cclass
 class SegmentPin:
-    """Keeps the mapping of a segment. An object, so that a signal between pinning and the caller's `try` loses no pin."""
+    """Keeps the mapping of a segment. An object, so that no signal that comes before the caller's `try` loses it."""
 
     store: Store
     segment_id: uint64_t

@@ -33,6 +33,12 @@ class Answer:
         self.body = body
         self.stream = stream
 
+    def whole_headers(self) -> list[Header]:
+        """The headers of an answer that is no stream, its length among them."""
+        if self.status in (204, 304) or any(name == b"content-length" for name, _ in self.headers):
+            return self.headers
+        return [*self.headers, (b"content-length", b"%d" % len(self.body))]
+
 
 def json_answer(content: Any, status: int = 200, headers: Sequence[Header] = ()) -> Answer:
     """`content` as JSON."""

@@ -16,7 +16,7 @@ from flash_kv.server.http.answers import Answer
 from flash_kv.server.http.origins import require_own
 from flash_kv.server.http.problems import Problem, describe
 from flash_kv.server.http.requests import Disconnected, Receive, Request, Scope, Send
-from flash_kv.server.http.routing import Route, Table
+from flash_kv.server.http.routing import Outcome, Route, Table
 from flash_kv.server.service import Finished, Service
 
 log = logging.getLogger("flash_kv.server")
@@ -27,7 +27,12 @@ CLOSE = (b"connection", b"close")
 
 
 class Application:
-    """The ASGI application of one service; `routes` come from `resources.routes`."""
+    """The ASGI application of one service; `routes` come from `resources.all_routes`.
+
+    A request is begun and finished. `begin` finds the route, asks the gate and calls the handler, which gives an answer
+    or a coroutine that will; `finish` waits for it and sends it. `Connection` calls `begin` by itself for routes that
+    are immediate, and writes an answer that is there at once without a task; all else comes through `__call__`.
+    """
 
     def __init__(self, service: Service, routes: Iterable[Route]) -> None:
         self.service = service
@@ -35,7 +40,10 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            request = Request(scope)
+            request.receive = receive
+            outcome = self.begin(request)
+            await self.finish(request, outcome, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -52,87 +60,105 @@ class Application:
             await stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        request = Request(scope, receive)
-        answer, route = await self._answer(request)
-        if answer is None:
-            # uvicorn closes the connection of a request without an answer; the client is gone anyway.
-            status, sent = CLIENT_GONE, 0
-            await send({"type": "http.response.start", "status": 400, "headers": [CLOSE]})
-            await send({"type": "http.response.body"})
-        else:
-            status = answer.status
-            if not request.is_body_read:
-                await self._settle_body(request, answer)
-            try:
-                sent = await _send_all(answer, receive, send)
-            except FlashKVError as error:
-                # Too late for a problem: an answer that is not completed makes uvicorn cut the connection.
-                log.error("%s %r, in the middle of it: %s", request.method, scope["raw_path"], str(error))
-                status, sent = 500, 0
-        if self.service.observers:
-            duration_s = time.perf_counter() - began
-            finished = Finished(
-                request.method,
-                "" if route is None else route.path,
-                scope["raw_path"],
-                status,
-                time.time() - duration_s,
-                duration_s,
-                request.bytes_in,
-                sent,
-                request.client,
-            )
-            for observe in self.service.observers:
-                observe(finished)
-
-    async def _answer(self, request: Request) -> tuple[Answer | None, Route | None]:
-        """What to answer, and by which route; no answer when the client is gone."""
-        route = None
+    def immediate_route(self, method: str, path: bytes) -> Route | None:
+        """The route of a request whose handler takes a small body whole and mostly answers at once; None of others."""
         try:
-            if self.service.gate.is_open:
-                require_own(request)
+            route, _ = self.table.find(method, path)
+        except Problem:
+            return None
+        return route if route.is_immediate else None
+
+    def begin(self, request: Request) -> Outcome:
+        """Find the route, ask the gate, call the handler. It never raises."""
+        try:
             route, request.raw_rest = self.table.find(request.method, request.scope["raw_path"])
-            request.grant = self.service.gate.admit(
-                request.headers.get(b"authorization"), request.client, route.scope
-            )
-            return await route.handle(request), route
-        except Problem as problem:
-            return problem.answer(), route
+            request.route = route.path
+            gate = self.service.gate
+            if gate.is_open:
+                require_own(request)
+            else:
+                request.grant = gate.admit(request.headers.get(b"authorization"), request.client, route.scope)
+            return route.handle(request)
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged when nobody foresaw it
+            return self._failed(request, error)
+
+    async def finish(self, request: Request, outcome: Outcome, receive: Receive, send: Send) -> None:
+        """Wait for the answer, send it, tell the observers."""
+        if not isinstance(outcome, Answer):
+            try:
+                outcome = await outcome
+            except Disconnected:
+                await self._leave(request, send)
+                return
+            except Exception as error:  # noqa: BLE001 - as in `begin`
+                outcome = self._failed(request, error)
+        if not request.is_body_read:
+            await _settle_body(request, outcome)
+        status, sent = outcome.status, 0
+        try:
+            sent = await _send_all(outcome, receive, send)
         except FlashKVError as error:
+            # Too late for a problem: an answer that is not completed makes uvicorn cut the connection.
+            log.error("%s %r, in the middle of it: %s", request.method, request.scope["raw_path"], str(error))
+            status = 500
+        self.observe(request, status, sent)
+
+    async def _leave(self, request: Request, send: Send) -> None:
+        """The client is gone: what is sent goes nowhere, but uvicorn wants an answer."""
+        await send({"type": "http.response.start", "status": 400, "headers": [CLOSE]})
+        await send({"type": "http.response.body"})
+        self.observe(request, CLIENT_GONE, 0)
+
+    def observe(self, request: Request, status: int, sent: int) -> None:
+        """Tell the observers of a request that has ended."""
+        if not self.service.observers:
+            return
+        duration_s = time.perf_counter() - request.began
+        finished = Finished(
+            request.method,
+            request.route,
+            request.scope["raw_path"],
+            status,
+            time.time() - duration_s,
+            duration_s,
+            request.bytes_in,
+            sent,
+            request.client,
+        )
+        for observe in self.service.observers:
+            observe(finished)
+
+    def _failed(self, request: Request, error: Exception) -> Answer:
+        """The problem that an error is for the client."""
+        if isinstance(error, Problem):
+            return error.answer()
+        if isinstance(error, FlashKVError):
             described = describe(error)
             if described.status == 500:
                 log.error("%s %r: %s", request.method, request.scope["raw_path"], str(error))
-            return described.answer(), route
-        except Disconnected:
-            return None, route
-        except Exception:
-            log.exception("%s %r", request.method, request.scope["raw_path"])
-            return Problem(500, "an error nobody foresaw; the server's log has it").answer(), route
+            return described.answer()
+        log.error("%s %r", request.method, request.scope["raw_path"], exc_info=error)
+        return Problem(500, "an error nobody foresaw; the server's log has it").answer()
 
-    async def _settle_body(self, request: Request, answer: Answer) -> None:
-        """Before an answer that does not read the body: drop it, or close the connection after the answer."""
-        headers = request.headers
-        if b"content-length" not in headers and b"transfer-encoding" not in headers:
-            request.is_body_read = True
-            return
-        if headers.get(b"expect") is None and await request.discard():
-            return
-        answer.headers.append(CLOSE)
+
+async def _settle_body(request: Request, answer: Answer) -> None:
+    """Before an answer that does not read the body: drop it, or close the connection after the answer."""
+    headers = request.headers
+    if b"content-length" not in headers and b"transfer-encoding" not in headers:
+        return
+    if headers.get(b"expect") is None and await request.discard():
+        return
+    answer.headers.append(CLOSE)
 
 
 async def _send_all(answer: Answer, receive: Receive, send: Send) -> int:
     """Send the answer; how many bytes its body had."""
-    stream = answer.stream
-    if stream is None:
-        body = answer.body
-        if answer.status not in (204, 304):
-            answer.headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": body})
-        return len(body)
-    return await _send_stream(answer, receive, send)
+    if answer.stream is not None:
+        return await _send_stream(answer, receive, send)
+    body = answer.body
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.whole_headers()})
+    await send({"type": "http.response.body", "body": body})
+    return len(body)
 
 
 async def _send_stream(answer: Answer, receive: Receive, send: Send) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flash_kv.server.http import frames
 from flash_kv.server.http.answers import Answer, json_answer
 from flash_kv.server.http.listing import item_fields
-from flash_kv.server.http.payloads import invalid, key_of, require_fields, value_of
+from flash_kv.server.http.payloads import expiry_in, invalid, key_of, meta_in, require_fields, value_of
 from flash_kv.server.http.problems import Problem
 from flash_kv.server.http.requests import DurabilityWord, Request
 from flash_kv.server.http.routing import Route
@@ -20,9 +21,17 @@ MGET_KEYS_MAX = 10_000
 COMMIT_BYTES = 1 << 20
 COMMIT_RECORDS = 5000
 
-LINE_FIELDS = frozenset(("key", "key_b64", "value", "value_b64", "lsn"))
+# Those of a streamed list; a record gets an LSN of its own.
+LINE_FIELDS = frozenset(("key", "key_b64", "value", "value_b64", "lsn", "content_type", "expires_at"))
 
-Pair = tuple[bytes, bytes]
+
+class Loaded(NamedTuple):
+    """One record of a load."""
+
+    key: bytes
+    value: bytes
+    meta: bytes = b""
+    expires_at: float | None = None
 
 
 def routes(service: Service) -> list[Route]:
@@ -36,8 +45,8 @@ def routes(service: Service) -> list[Route]:
 class Reader(Protocol):
     """Records out of chunks of a body."""
 
-    def feed(self, chunk: bytes) -> Iterator[Pair]: ...
-    def finish(self) -> Iterator[Pair]: ...
+    def feed(self, chunk: bytes) -> Iterator[Loaded]: ...
+    def finish(self) -> Iterator[Loaded]: ...
 
 
 class Bulk:
@@ -62,13 +71,13 @@ class Bulk:
         items: list[dict[str, Any] | None] = []
         size = 0
         for key in keys:
-            value = self.db.get(key)
-            size += len(key) + len(value or b"")
+            record = self.db.get_record(key)
+            size += len(key) + (0 if record is None else len(record.value))
             if size > limit:
                 raise Problem(
                     413, f"the answer has more than {limit} bytes: ask for fewer keys", slug="too-large"
                 )
-            items.append(None if value is None else item_fields(key, value))
+            items.append(None if record is None else item_fields(key, record))
         return json_answer({"items": items})
 
     async def load(self, request: Request) -> Answer:
@@ -101,17 +110,17 @@ class Loading:
         self.durability = durability
         self.committed = 0
         self.seen = 0
-        self._pending: list[Pair] = []
+        self._pending: list[Loaded] = []
         self._pending_bytes = 0
 
-    async def take(self, pairs: Iterator[Pair]) -> None:
+    async def take(self, records: Iterator[Loaded]) -> None:
         """Keep these, and commit when there are enough. A problem says how many records were loaded before."""
         try:
-            for key, value in pairs:
-                self.request.require_key(key)
-                self._pending.append((key, value))
+            for record in records:
+                self.request.require_key(record.key)
+                self._pending.append(record)
                 self.seen += 1
-                self._pending_bytes += len(key) + len(value)
+                self._pending_bytes += len(record.key) + len(record.value)
                 if self._pending_bytes >= COMMIT_BYTES or len(self._pending) >= COMMIT_RECORDS:
                     await self.commit()
         except Problem as problem:
@@ -129,9 +138,13 @@ class Loading:
             await self.bulk.service.call(self._commit, pending)
             self.committed += len(pending)
 
-    def _commit(self, pairs: list[Pair]) -> None:
+    def _commit(self, records: list[Loaded]) -> None:
         with self.bulk.db.batch(durability=self.durability) as batch:
-            batch.put_many(pairs)
+            for key, value, meta, expires_at in records:
+                if meta or expires_at is not None:
+                    batch.put_record(key, value, meta=meta, expires_at=expires_at)
+                else:
+                    batch.put(key, value)
 
 
 class Lines:
@@ -143,24 +156,24 @@ class Lines:
         self._pending = bytearray()
         self._line = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Pair]:
+    def feed(self, chunk: bytes) -> Iterator[Loaded]:
         """The records whose lines are whole by now. Problem 422 for a line that is none, with its number."""
         self._pending += chunk
         if b"\n" in chunk:
             *whole, rest = bytes(self._pending).split(b"\n")
             self._pending[:] = rest
             for line in whole:
-                yield from self._pairs(line)
+                yield from self._records(line)
         if len(self._pending) > self._line_bytes_max:
             limit = self._line_bytes_max
             raise Problem(
                 413, f"line {self._line + 1} has more than {limit} bytes", slug="too-large", limit=limit
             )
 
-    def finish(self) -> Iterator[Pair]:
-        yield from self._pairs(bytes(self._pending))
+    def finish(self) -> Iterator[Loaded]:
+        yield from self._records(bytes(self._pending))
 
-    def _pairs(self, line: bytes) -> Iterator[Pair]:
+    def _records(self, line: bytes) -> Iterator[Loaded]:
         self._line += 1
         if not line.strip():
             return
@@ -172,12 +185,16 @@ class Lines:
         if not isinstance(element, dict):
             raise invalid(f"line {self._line} is no object", where)
         require_fields(element, LINE_FIELDS, where)
-        yield key_of(element, where), value_of(element, self._value_bytes_max, where)
+        value = value_of(element, self._value_bytes_max, where)
+        yield Loaded(key_of(element, where), value, meta_in(element, where), expiry_in(element, where))
 
 
 class Frames(frames.FrameReader):
     """The frames of frames.py."""
 
-    def finish(self) -> Iterator[Pair]:
+    def feed(self, chunk: bytes) -> Iterator[Loaded]:
+        return itertools.starmap(Loaded, self.pairs(chunk))
+
+    def finish(self) -> Iterator[Loaded]:
         self.require_end()
         yield from ()

@@ -32,7 +32,7 @@ class FrameReader:
         self.is_ended = False
         self._pending = bytearray()
 
-    def feed(self, chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def pairs(self, chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The records that are whole by now. FrameError for what is none."""
         self._pending += chunk
         at = 0

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
-from flash_kv import Snapshot
+from flash_kv import Record, Snapshot
 from flash_kv.server.http import frames
 from flash_kv.server.http.answers import Answer, Header, json_answer, json_bytes
+from flash_kv.server.http.attributes import content_type_of
 from flash_kv.server.http.payloads import value_fields
 from flash_kv.server.http.problems import Problem, key_fields
 from flash_kv.server.http.ranges import RANGE_PARAMETERS, Bounds, bounds_of
@@ -29,7 +30,7 @@ KEYS_AT_A_TIME = 20_000
 DELETES_AT_A_TIME = 1000
 LIMIT_MAX = 2**63 - 1
 
-Item = tuple[bytes, bytes | None]
+Item = tuple[bytes, Record | None]
 
 
 def routes(service: Service) -> list[Route]:
@@ -104,12 +105,12 @@ class Lists:
         items: list[dict[str, Any]] = []
         size, cursor, last = 0, None, b""
         with self.db.snapshot() as snapshot:
-            for key, value in scan(snapshot, left, keys_only):
+            for key, record in scan(snapshot, left, keys_only):
                 if len(items) == limit or size > PAGE_BYTES_MAX:
                     cursor = bounds.cursor(last)
                     break
-                items.append(item_fields(key, value))
-                size += len(key) + len(value or b"")
+                items.append(item_fields(key, record))
+                size += len(key) + (0 if record is None else len(record.value))
                 last = key
         return json_answer({"items": items, "cursor": cursor})
 
@@ -125,7 +126,7 @@ class Lists:
         bounds: Bounds,
         keys_only: bool,
         limit: int,
-        encode: Callable[[bytes, bytes | None], bytes],
+        encode: Callable[[bytes, Record | None], bytes],
         end: bytes,
     ) -> AsyncGenerator[bytes, None]:
         with self.db.snapshot() as snapshot:
@@ -141,34 +142,43 @@ def scan(snapshot: Snapshot, bounds: Bounds, keys_only: bool) -> Iterator[Item]:
     """The records of a range; without their values where only keys are wanted."""
     if keys_only:
         return ((key, None) for key in snapshot.keys(**bounds.view))
-    return iter(snapshot.items(**bounds.view))
+    return snapshot.records(**bounds.view)
 
 
-def next_slice(items: Iterator[Item], encode: Callable[[bytes, bytes | None], bytes]) -> bytes:
+def next_slice(items: Iterator[Item], encode: Callable[[bytes, Record | None], bytes]) -> bytes:
     """The next items encoded, so many that it is worth while; b"" at the end."""
     pieces, size = [], 0
-    for key, value in items:
-        pieces.append(encode(key, value))
+    for key, record in items:
+        pieces.append(encode(key, record))
         size += len(pieces[-1])
         if size >= SLICE_BYTES or len(pieces) >= SLICE_ITEMS:
             break
     return b"".join(pieces)
 
 
-def item_fields(key: bytes, value: bytes | None) -> dict[str, Any]:
-    """A record as JSON has it; without its value where that was not asked for."""
-    return {**key_fields(key), **({} if value is None else value_fields(value))}
+def item_fields(key: bytes, record: Record | None) -> dict[str, Any]:
+    """A record as JSON has it; its key alone where nothing else was asked for."""
+    fields: dict[str, Any] = key_fields(key)
+    if record is not None:
+        fields.update(value_fields(record.value))
+        fields["lsn"] = record.lsn
+        if record.meta:
+            fields["content_type"] = content_type_of(record.meta).decode()
+        if record.expires_at is not None:
+            fields["expires_at"] = record.expires_at
+    return fields
 
 
-def line(key: bytes, value: bytes | None) -> bytes:
+def line(key: bytes, record: Record | None) -> bytes:
     """A record as one line of NDJSON."""
-    return json_bytes(item_fields(key, value)) + b"\n"
+    return json_bytes(item_fields(key, record)) + b"\n"
 
 
-def frame(key: bytes, value: bytes | None) -> bytes:
+def frame(key: bytes, record: Record | None) -> bytes:
     """A record as one frame."""
-    content = value or b""
-    return b"".join((frames.HEAD.pack(len(key), len(content), 0), key, content))
+    if record is None:
+        return frames.HEAD.pack(len(key), 0, 0) + key
+    return b"".join((frames.HEAD.pack(len(key), len(record.value), record.lsn), key, record.value))
 
 
 def form_of(request: Request) -> Header | None:

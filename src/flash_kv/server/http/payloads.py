@@ -6,14 +6,15 @@ import base64
 import binascii
 from typing import Any
 
+from flash_kv.server.http.attributes import TTL_S_MAX, meta_of, require_ttl
 from flash_kv.server.http.problems import Problem, key_fields
 
 KEY_BYTES_MAX = 65536
 
 
-def value_fields(value: bytes) -> dict[str, str]:
+def value_fields(value: bytes | memoryview) -> dict[str, str]:
     """`value` as a field for JSON."""
-    return key_fields(value, "value")
+    return key_fields(bytes(value), "value")
 
 
 def bytes_of(element: dict[str, Any], name: str, where: dict[str, Any]) -> bytes:
@@ -51,6 +52,50 @@ def value_of(element: dict[str, Any], limit: int, where: dict[str, Any]) -> byte
     if len(value) > limit:
         raise Problem(413, f"a value may have {limit} bytes", slug="too-large", limit=limit, **where)
     return value
+
+
+def ttl_in(element: dict[str, Any], where: dict[str, Any]) -> float | None:
+    """`ttl_s` of an element, in seconds."""
+    seconds = _number(element, "ttl_s", where)
+    if seconds is None:
+        return None
+    try:
+        return require_ttl(seconds)
+    except Problem as problem:
+        raise invalid(problem.detail, where) from None
+
+
+def expiry_in(element: dict[str, Any], where: dict[str, Any]) -> float | None:
+    """`expires_at` of an element, in seconds since 1970; the past is fine for what is loaded."""
+    seconds = _number(element, "expires_at", where)
+    if seconds is not None and not 0 <= seconds <= TTL_S_MAX:
+        raise invalid(f"'expires_at' is from 0 to {TTL_S_MAX:.0f} seconds", where)
+    return seconds
+
+
+def _number(element: dict[str, Any], name: str, where: dict[str, Any]) -> float | None:
+    number = element.get(name)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise invalid(f"{name!r} is a number of seconds", where)
+    try:
+        return float(number)
+    except OverflowError:
+        raise invalid(f"{name!r} is too large", where) from None
+
+
+def meta_in(element: dict[str, Any], where: dict[str, Any]) -> bytes:
+    """`content_type` of an element, as the record's `meta`."""
+    content_type = element.get("content_type")
+    if content_type is None:
+        return b""
+    if not isinstance(content_type, str):
+        raise invalid("'content_type' is a string", where)
+    try:
+        return meta_of(content_type.encode("utf-8", "replace"))
+    except Problem as problem:
+        raise invalid(problem.detail, where) from None
 
 
 def require_fields(element: dict[str, Any], allowed: frozenset[str], where: dict[str, Any]) -> None:

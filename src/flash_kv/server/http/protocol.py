@@ -13,23 +13,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from flash_kv.server.http.answers import Answer
+from flash_kv.server.http.app import CLIENT_GONE, CLOSE, Application
 from flash_kv.server.http.problems import Problem
+from flash_kv.server.http.requests import Request, Scope
+from flash_kv.server.http.routing import Outcome, Route
 
 if TYPE_CHECKING:
     from flash_kv.server.service import Service
 
 # What has to come of a body within `transfer_timeout_s`.
 BODY_BYTES_MIN = 4096
+# A body of at most so much is awaited before its request begins.
+WHOLE_BYTES_MAX = 64 << 10
 # How long and how much a refused client may go on sending: a connection closed on unread bytes is reset, and the answer
 # lost.
 LINGER_S = 2.0
 LINGER_BYTES = 256 << 10
+
+
+def finishing(application: Application, request: Request, outcome: Outcome) -> ASGI3Application:
+    """An ASGI application for one request that has begun already."""
+
+    async def finish(scope: Any, receive: Any, send: Any) -> None:
+        request.receive = receive
+        await application.finish(request, outcome, receive, send)
+
+    return finish
 
 
 class Config(uvicorn.Config):
@@ -51,6 +68,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         assert isinstance(config, Config)
         self.settings = config.service.settings
+        self.application: Application = config.loaded_app
         now = self.loop.time()
         # Since when the head of a request is awaited, None while there is none; the first one from the beginning.
         self.head_since: float | None = now
@@ -60,6 +78,10 @@ class Connection(HttpToolsProtocol):
         self.idle_since = now
         # Since when the client takes nothing of its answer.
         self.stalled_since: float | None = None
+        # A request that is answered without a task once its small body is here, and that body.
+        self.pending: Request | None = None
+        self.pieces: list[bytes] = []
+        self.is_last = False
         self.body_bytes = 0
         self.window_since = now
         self.window_bytes = 0
@@ -79,6 +101,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._give_up_pending(CLIENT_GONE)
         if self.active is not None:
             self.active.disconnected = True
             self.active.message_event.set()
@@ -112,7 +135,20 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.head_since = None
-        self._require_sound_head()
+        if self.transport.is_closing():
+            # The answer before was the last one.
+            self._give_up(400, "nothing is read behind the last request of a connection")
+        route = self._immediate_route() if self._require_sound_head() else None
+        if route is not None:
+            self.pending = Request(cast("Scope", self.scope))
+            self.pending.route = route.path
+            self.pieces.clear()
+            self.body_bytes = self.window_bytes = 0
+            self.window_since = self.loop.time()
+        else:
+            self._start_task()
+
+    def _start_task(self) -> None:
         waiting = len(self.pipeline)
         super().on_headers_complete()
         if len(self.pipeline) == waiting:
@@ -125,7 +161,31 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
-        super().on_body(body)
+        if self.pending is not None:
+            self.pieces.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        request = self.pending
+        if request is None:
+            super().on_message_complete()
+            return
+        self.pending = None
+        pieces = self.pieces
+        request.whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request.bytes_in = self.body_bytes
+        request.is_body_read = True
+        outcome = self.application.begin(request)
+        if isinstance(outcome, Answer) and outcome.stream is None:
+            self._write_answer(request, outcome)
+            return
+        self.app = finishing(self.application, request, outcome)
+        try:
+            self._start_task()
+        finally:
+            self.app = self.application
+        self.cycle.more_body = False
 
     def on_response_complete(self) -> None:
         self.active = self.pipeline[-1][0] if self.pipeline else None
@@ -134,9 +194,39 @@ class Connection(HttpToolsProtocol):
             self.head_since = self.idle_since
         super().on_response_complete()
 
-    def _require_sound_head(self) -> None:
-        """Raise, which makes the parser end with an error, with the problem left in `refusal`."""
-        size, hosts, codings = len(self.url), 0, 0
+    def _immediate_route(self) -> Route | None:
+        """The route of a request that can be answered here and now: nothing is before it, the route is made for it."""
+        url = self.url
+        if self.active is not None or self.pipeline or self.flow.write_paused or url[:1] != b"/":
+            return None
+        path, _, query = url.partition(b"?")
+        scope = self.scope
+        scope["method"] = method = self.parser.get_method().decode("ascii")
+        scope["raw_path"] = path
+        scope["query_string"] = query
+        return None if self.parser.should_upgrade() else self.application.immediate_route(method, path)
+
+    def _write_answer(self, request: Request, answer: Answer) -> None:
+        """The whole answer at once."""
+        headers = [*self.server_state.default_headers, *answer.whole_headers()]
+        is_last = self.is_last or not self.parser.should_keep_alive()
+        if is_last:
+            headers.append(CLOSE)
+        body = b"" if request.method == "HEAD" else answer.body
+        lines = [STATUS_LINE[answer.status], *[b"%b: %b\r\n" % header for header in headers], b"\r\n", body]
+        self.transport.write(b"".join(lines))
+        self.server_state.total_requests += 1
+        self.idle_since = self.loop.time()
+        self.application.observe(request, answer.status, len(body))
+        if is_last:
+            self.transport.close()
+
+    def _require_sound_head(self) -> bool:
+        """True for a request with a small body, or none, that is there or will be soon.
+
+        It raises for a head that is refused, which makes the parser end with an error, the problem left in `refusal`.
+        """
+        size, hosts, codings, is_small = len(self.url), 0, 0, True
         for name, value in self.headers:
             size += len(name) + len(value)
             if name == b"host":
@@ -145,6 +235,10 @@ class Connection(HttpToolsProtocol):
                 codings += 1
                 if value.strip().lower() != b"chunked":
                     self._give_up(400, "the transfer coding has to be chunked")
+            elif name == b"content-length":
+                is_small = int(value) <= WHOLE_BYTES_MAX
+            elif name == b"expect":
+                is_small = False
         version = self.parser.get_http_version()
         if size > self.settings.header_bytes_max or len(self.headers) > self.settings.headers_max:
             self.refusal = self._head_problem()
@@ -157,6 +251,14 @@ class Connection(HttpToolsProtocol):
             self._give_up(400, "the transfer coding may be given once, and with HTTP/1.1")
         if b"#" in self.url:
             self._give_up(400, "a fragment is no part of a request: write %23 for #")
+        return is_small and not codings
+
+    def _give_up_pending(self, status: int) -> None:
+        """The body of a request did not come whole."""
+        request, self.pending = self.pending, None
+        if request is not None:
+            request.bytes_in = self.body_bytes
+            self.application.observe(request, status, 0)
 
     def _give_up(self, status: int, detail: str) -> None:
         self.refusal = Problem(status, detail, slug="malformed")
@@ -184,6 +286,7 @@ class Connection(HttpToolsProtocol):
         if self.is_refused or self.transport.is_closing():
             return
         self.is_refused = True
+        self._give_up_pending(problem.status)
         active = self.active
         if active is not None and not active.response_complete:
             if not active.more_body and not self.pipeline and self.cycle is active:
@@ -227,7 +330,7 @@ class Connection(HttpToolsProtocol):
         elif self.stalled_since is not None:
             if now - self.stalled_since > settings.transfer_timeout_s:
                 self.transport.abort()
-        elif self.active is not None:
+        elif self.active is not None or self.pending is not None:
             self._sweep_body(now)
         elif self.head_since is not None:
             if now - self.head_since > settings.header_timeout_s:
@@ -236,8 +339,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _sweep_body(self, now: float) -> None:
-        assert self.active is not None
-        if not self.active.more_body or self.flow.read_paused:
+        if self.active is not None and (not self.active.more_body or self.flow.read_paused):
             # Nothing is awaited from the client.
             self.window_since, self.window_bytes = now, self.body_bytes
         elif now - self.window_since > self.settings.transfer_timeout_s:
@@ -247,6 +349,9 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """What uvicorn calls when the server stops."""
+        self.is_last = True
+        if self.pending is not None:
+            return
         if self.is_refused and self.active is None:
             self.transport.close()
             return

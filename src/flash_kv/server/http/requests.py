@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -33,18 +34,27 @@ class Request:
     __slots__ = (
         "_headers",
         "_query",
+        "began",
         "bytes_in",
         "grant",
         "is_body_read",
         "method",
         "raw_rest",
         "receive",
+        "route",
         "scope",
+        "whole",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    receive: Receive
+
+    def __init__(self, scope: Scope) -> None:
+        self.began = time.perf_counter()
         self.scope = scope
-        self.receive = receive
+        # The path of the route, "" until there is one.
+        self.route = ""
+        # The whole body, where it was there before the handler was called.
+        self.whole: bytes | None = None
         self.method: str = scope["method"]
         self.raw_rest = b""
         self.grant: Grant = EVERYTHING

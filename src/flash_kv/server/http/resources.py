@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import administration, bulk, kv, listing, watch
+from flash_kv.server.http import administration, batches, bulk, kv, listing, watch
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
 RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     kv.routes,
     listing.routes,
+    batches.routes,
     bulk.routes,
     watch.routes,
     administration.routes,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from flash_kv.server.auth import Scope
 from flash_kv.server.http.answers import Answer
 from flash_kv.server.http.problems import Problem
 from flash_kv.server.http.requests import Request
 
-Handler = Callable[[Request], Awaitable[Answer]]
+Outcome = Answer | Coroutine[Any, Any, Answer]
+Handler = Callable[[Request], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Route:
     handle: Handler
     scope: Scope | None
     """What a token needs for it; None: no token at all."""
+    is_immediate: bool = False
+    """The handler is no `async def`: it gives its answer at once where it can, and else a coroutine. `Request.whole` is
+    the body then, if that was small; it is None for one that the handler has to read."""
 
 
 class Table:
