@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import administration, batches, bulk, kv, listing, watch
+from flash_kv.server.http import administration, batches, bulk, description, kv, listing, syncing, watch
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -15,6 +15,8 @@ RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     bulk.routes,
     watch.routes,
     administration.routes,
+    description.routes,
+    syncing.routes,
 )
 
 
