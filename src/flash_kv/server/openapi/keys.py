@@ -116,7 +116,7 @@ LIST_PATH: Json = {
         parameters=[
             *_BOUNDS,
             query("reverse", "In falling order.", flag("Falling.")),
-            query("limit", "Items of a page.", integer("Items.", low=1)),
+            query("limit", "Items of a page.", integer("Items.", low=1, maximum=1000)),
             query("keys_only", "Without the values.", flag("No values.")),
             query("cursor", "From the page before; the other parameters as they were.", text("A cursor.")),
         ],

@@ -61,7 +61,9 @@ _COMPACTION: Json = {
             202: json_answer("It has begun.", schema("Compaction")),
         },
         request=json_body(
-            record({}, {"dry_run": flag("Only predict.")}), {"dry_run": True}, is_required=False
+            record({}, {"dry_run": flag("Only predict.")}, additionalProperties=False),
+            {"dry_run": True},
+            is_required=False,
         ),
         problems=(409, 413, 507),
     ),
@@ -115,7 +117,9 @@ PATHS: dict[str, Json] = {
             "makeBackup",
             "Copy the store into the folder of backups",
             {201: json_answer("It is complete.", schema("BackupReport"))},
-            request=json_body(record({"name": _NAME}), {"name": "before-upgrade"}),
+            request=json_body(
+                record({"name": _NAME}, additionalProperties=False), {"name": "before-upgrade"}
+            ),
             problems=(404, 409, 413, 422, 507),
         )
     },
@@ -131,8 +135,10 @@ PATHS: dict[str, Json] = {
             schema("Biggest"),
             parameters=[
                 *shared("Prefix"),
-                query("limit", "Of each, so many.", integer("A number.", low=1)),
-                query("depth", "Separators that a prefix goes through.", integer("A number.", low=1)),
+                query("limit", "Of each, so many.", integer("A number.", low=1, maximum=1000)),
+                query(
+                    "depth", "Separators that a prefix goes through.", integer("A number.", low=1, maximum=10)
+                ),
             ],
             problems=(422,),
         )
@@ -142,7 +148,7 @@ PATHS: dict[str, Json] = {
             "getSlowLog",
             "List the slowest requests of late",
             {200: json_answer("The newest first.", schema("SlowRequests"))},
-            parameters=[query("limit", "So many at most.", integer("A number.", low=1))],
+            parameters=[query("limit", "So many at most.", integer("A number.", low=1, maximum=1000))],
         ),
         "delete": _admin("clearSlowLog", "Forget the slow requests", {204: answer("Forgotten.")}),
     },

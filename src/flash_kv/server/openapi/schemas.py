@@ -115,8 +115,8 @@ def _batches() -> dict[str, Json]:
     )
     return {
         "Batch": record(
-            {"ops": array({"oneOf": [put, delete]})},
-            {"require": array(condition)},
+            {},
+            {"ops": array({"oneOf": [put, delete]}), "require": array(condition)},
             additionalProperties=False,
         ),
         "Committed": record({"etags": array(lsn_or_null, description="Of each write, in order.")}),
