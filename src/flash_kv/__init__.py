@@ -14,6 +14,14 @@ from flash_kv import _compiled
 _compiled.require_compiled()
 
 from flash_kv import codecs as codecs
+from flash_kv.client.connecting import connect, connect_async
+from flash_kv.client.errors import (
+    AccessDeniedError,
+    ClientUnavailableError,
+    RemoteError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
 from flash_kv.codecs.codec import Codec, KeyCodec
 from flash_kv.codecs.opening import open_store as open
 from flash_kv.codecs.typed_batch import TypedBatch
@@ -71,11 +79,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DB",
+    "AccessDeniedError",
     "BackupReport",
     "BatchStateError",
     "Change",
     "Changes",
     "ChangesLostError",
+    "ClientUnavailableError",
     "ClosedError",
     "Codec",
     "CodecMismatchError",
@@ -102,8 +112,11 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "RecoveryReport",
+    "RemoteError",
     "RepairReport",
     "SegmentStats",
+    "ServerTimeoutError",
+    "ServerUnreachableError",
     "Snapshot",
     "Stats",
     "StorageError",
@@ -118,6 +131,8 @@ __all__ = [
     "VerifyReport",
     "WriteBatch",
     "__version__",
+    "connect",
+    "connect_async",
     "open",
     "repair",
     "verify",

@@ -24,10 +24,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("engine",),
     ("codecs",),
-    ("types", "torture"),
+    ("types", "torture", "client"),
     (SURFACE,),
     ("bench",),
-    ("server", "client"),
+    ("server",),
     ("cli", "integrations"),
 )
 PLACES = {part: place for place, parts in enumerate(LAYERS) for part in parts}

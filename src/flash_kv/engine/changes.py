@@ -118,11 +118,13 @@ class Changes:
     def _find(self) -> None:
         """Go to the segment that has the next LSN. ChangesLostError when none has it."""
         wanted = self._reader.next_lsn
-        for one, pin in self._pinned_extents(wanted):
-            try:
+        extents = self._pinned_extents(wanted)
+        try:
+            for one, _ in extents:
                 if self._is_in(one):
                     return
-            finally:
+        finally:
+            for _, pin in extents:
                 pin.release()
         raise ChangesLostError(self._db.path, wanted - 1, self._oldest_lsn())
 

@@ -11,7 +11,7 @@ from flash_kv.server.http import frames
 from flash_kv.server.http.answers import Answer, json_answer
 from flash_kv.server.http.listing import item_fields
 from flash_kv.server.http.payloads import expiry_in, invalid, key_of, meta_in, require_fields, value_of
-from flash_kv.server.http.problems import Problem
+from flash_kv.server.http.problems import Problem, key_fields
 from flash_kv.server.http.requests import DurabilityWord, Request
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
@@ -65,13 +65,19 @@ class Bulk:
         keys = [key_of(key, {"element": number}) for number, key in enumerate(wanted)]
         for key in keys:
             request.require_key(key)
-        return await self.service.call(self._found, keys, limit)
+        with_values = content.get("values", True)
+        if type(with_values) is not bool:
+            raise invalid("'values' is true or false", {})
+        return await self.service.call(self._found, keys, limit, with_values)
 
-    def _found(self, keys: list[bytes], limit: int) -> Answer:
+    def _found(self, keys: list[bytes], limit: int, with_values: bool) -> Answer:
         items: list[dict[str, Any] | None] = []
         size = 0
         for key in keys:
-            record = self.db.get_record(key)
+            record = self.db.get_record(key, view=not with_values)
+            if record is not None and not with_values:
+                items.append({**key_fields(key), "lsn": record.lsn})
+                continue
             size += len(key) + (0 if record is None else len(record.value))
             if size > limit:
                 raise Problem(

@@ -84,6 +84,8 @@ def parse_tags(text: bytes) -> list[tuple[int, bool]] | None:
         number = int(match[2]) if _NUMBER.fullmatch(match[2]) else NONE_OF_OURS
         found.append((number, match[1] is not None))
         at = match.end()
+    if not found:
+        raise Problem(400, "a condition is a list of ETags, or *; this one is empty", slug="etag")
     return found
 
 

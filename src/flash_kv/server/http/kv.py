@@ -138,7 +138,7 @@ class Values:
             raise conflict(error.lsn) from None
         if lsn is None:
             raise missing()
-        return Answer(204)
+        return Answer(204, [(b"etag", etag(lsn))])
 
     def _condition(self, request: Request, key: bytes) -> int | None:
         headers = request.headers

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flash_kv.server.http import administration, batches, bulk, console, kv, listing, watch
+from flash_kv.server.http import (
+    administration,
+    batches,
+    bulk,
+    console,
+    description,
+    kv,
+    listing,
+    syncing,
+    watch,
+)
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -16,6 +26,8 @@ RESOURCES: tuple[Callable[[Service], list[Route]], ...] = (
     watch.routes,
     administration.routes,
     console.routes,
+    description.routes,
+    syncing.routes,
 )
 
 

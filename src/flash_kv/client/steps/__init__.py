@@ -1,0 +1,1 @@
+"""The operations of a client, as generators of calls (calls.py)."""
