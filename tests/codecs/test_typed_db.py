@@ -17,6 +17,7 @@ from flash_kv import (
     DB,
     ClosedError,
     CodecMismatchError,
+    ConflictError,
     DecodeError,
     EncodeError,
     KeyOrderError,
@@ -38,6 +39,10 @@ def db(tmp_path: Path) -> Iterator[TypedDB[Any, Any]]:
         yield db
 
 
+# For the package's own modules, and what is about the log: `db.raw.changes()`.
+BYTES_ONLY = {"check_open", "store", "check_readable", "changes"}
+
+
 def public(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -46,9 +51,33 @@ def public(kind: type) -> set[str]:
     ("typed", "plain"), [(TypedDB, DB), (TypedSnapshot, Snapshot), (TypedBatch, WriteBatch)]
 )
 def test_everything_a_store_has_is_there(typed: type, plain: type) -> None:
-    assert public(plain) - public(typed) - {"check_open", "store", "check_readable"} == set()
+    assert public(plain) - public(typed) - BYTES_ONLY == set()
     protocol = {name for name in vars(MutableMapping) if name.startswith("__") and hasattr(plain, name)}
     assert {name for name in protocol if not hasattr(typed, name)} == set()
+
+
+def test_records_are_encoded_as_values_are(db: TypedDB[Any, Any]) -> None:
+    lsn = db.put_record(("a", 1), {"n": 1}, ttl_s=60, meta="m", if_lsn=0)
+    found = db.get_record(("a", 1))
+    assert found is not None
+    assert (found.value, found.lsn, found.meta) == ({"n": 1}, lsn, b"m")
+    assert found.expires_at is not None
+    assert db.get_record(("b",)) is None
+    with db.batch() as batch:
+        batch.put_record(("b",), [2], meta=b"two")
+        batch.require(("a", 1), lsn)
+    assert [(key, record.value, record.meta) for key, record in db.records()] == [
+        (("a", 1), {"n": 1}, b"m"),
+        (("b",), [2], b"two"),
+    ]
+    assert [key for key, _ in db.records(prefix=("a",))] == [("a", 1)]
+    assert list(batch.lsns) == [db.last_lsn]
+    with pytest.raises(ConflictError):
+        db.delete_record(("b",), if_lsn=lsn)
+    assert db.delete_record(("b",)) == db.last_lsn
+    with db.snapshot() as snapshot:
+        assert [record.value for _, record in snapshot.records()] == [{"n": 1}]
+    assert db.remove_expired() == 0
 
 
 def test_many_at_once_are_encoded_as_single_ones(db: TypedDB[Any, Any]) -> None:

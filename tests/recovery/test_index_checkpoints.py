@@ -131,7 +131,8 @@ def test_a_checkpoint_comes_when_so_many_pages_have_changed(
         db._maintain(is_sync_due=False, is_look_due=False)
         # The background thread may be at it.
         wait_until(lambda: keeper.count == before + 1)
-        assert index.changed_pages == 0
+        # And may have begun before the last of these writes.
+        assert index.changed_pages < 64
 
 
 def test_a_checkpoint_while_others_write_is_that_of_one_moment(

@@ -41,6 +41,28 @@ class TypedBatch(Generic[K, V]):
         """Add a write for each pair of an iterable or a mapping, or of a key and a value each."""
         self._raw.put_many(self._coding.pairs(pairs, values))
 
+    def put_record(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl_s: float | None = None,
+        expires_at: float | None = None,
+        meta: str | bytes = b"",
+    ) -> None:
+        """Add a write with what is to be known of the value: see `DB.put_record`."""
+        encoded, data = self._coding.key(key), self._coding.value(value)
+        self._raw.put_record(encoded, data, ttl_s=ttl_s, expires_at=expires_at, meta=meta)
+
+    def require(self, key: K, lsn: int) -> None:
+        """Commit only if `key` has this LSN then: see `WriteBatch.require`."""
+        self._raw.require(self._coding.key(key), lsn)
+
+    @property
+    def lsns(self) -> range:
+        """After a commit: the LSNs of its writes, in order."""
+        return self._raw.lsns
+
     def delete(self, key: K) -> None:
         """Add a delete; of an absent key it is none."""
         self._raw.delete(self._coding.key(key))

@@ -15,7 +15,7 @@ from flash_kv.codecs.codec import Codec, K, KeyCodec, V
 from flash_kv.codecs.coding import Coding
 from flash_kv.codecs.passing import passed
 from flash_kv.codecs.typed_batch import TypedBatch
-from flash_kv.codecs.typed_reads import TypedReads
+from flash_kv.codecs.typed_reads import TypedReads, TypedRecord
 from flash_kv.engine.db import DB
 from flash_kv.engine.snapshot import Snapshot
 from flash_kv.errors import CodecMismatchError
@@ -146,6 +146,49 @@ class TypedDB(TypedReads[K, V], MutableMapping[K, V]):
         if data is None:
             data = self._raw.setdefault(encoded, self._coding.value(default))
         return self._coding.read_value(encoded, data)
+
+    # -- records
+
+    def get_record(self, key: K) -> TypedRecord[V] | None:
+        """The value of `key` with its LSN, expiry and meta, or None: see `DB.get_record`."""
+        encoded = self._coding.key(key)
+        record = self._raw.get_record(encoded, view=self._coding.reads_in_place)
+        return None if record is None else self._decoded(encoded, record)
+
+    def put_record(
+        self,
+        key: K,
+        value: V,
+        *,
+        ttl_s: float | None = None,
+        expires_at: float | None = None,
+        meta: str | bytes = b"",
+        if_lsn: int | None = None,
+        durability: DurabilitySpec | None = None,
+    ) -> int:
+        """Store `value` with what is to be known of it; the LSN of the write: see `DB.put_record`."""
+        return self._raw.put_record(
+            self._coding.key(key),
+            self._coding.value(value),
+            ttl_s=ttl_s,
+            expires_at=expires_at,
+            meta=meta,
+            if_lsn=if_lsn,
+            durability=durability,
+        )
+
+    def delete_record(
+        self, key: K, *, if_lsn: int | None = None, durability: DurabilitySpec | None = None
+    ) -> int | None:
+        """Delete `key`; the LSN of the delete, None when it was absent: see `DB.delete_record`."""
+        return self._raw.delete_record(self._coding.key(key), if_lsn=if_lsn, durability=durability)
+
+    remove_expired = passed(DB.remove_expired)
+
+    @property
+    def last_lsn(self) -> int:
+        """The LSN of the newest write."""
+        return self._raw.last_lsn
 
     # -- many keys
 

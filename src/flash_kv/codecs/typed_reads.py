@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from flash_kv.codecs.codec import Codec, K, KeyCodec, V
 from flash_kv.codecs.coding import Coding
@@ -11,9 +11,19 @@ from flash_kv.codecs.typed_views import TypedItemsView, TypedKeysView, TypedValu
 
 if TYPE_CHECKING:
     from flash_kv.engine.db import DB
+    from flash_kv.engine.record import Record
     from flash_kv.engine.snapshot import Snapshot
 
 _T = TypeVar("_T")
+
+
+class TypedRecord(NamedTuple, Generic[V]):
+    """A `Record` with its value decoded: see there."""
+
+    value: V
+    lsn: int
+    expires_at: float | None
+    meta: bytes
 
 
 class TypedReads(Generic[K, V]):
@@ -72,6 +82,19 @@ class TypedReads(Generic[K, V]):
 
     def __iter__(self) -> Iterator[K]:
         return map(self._coding.read_key, iter(self._source))
+
+    def records(
+        self, *, prefix: K | None = None, start: K | None = None, stop: K | None = None, reverse: bool = False
+    ) -> Iterator[tuple[K, TypedRecord[V]]]:
+        """The keys with what the store knows of their values; bounds as in `keys`."""
+        low, high = self._coding.bounds(prefix, start, stop)
+        in_place = self._coding.reads_in_place
+        for key, record in self._source.records(start=low, stop=high, reverse=reverse, view=in_place):
+            yield self._coding.read_key(key), self._decoded(key, record)
+
+    def _decoded(self, key: bytes, record: Record) -> TypedRecord[V]:
+        value = self._coding.read_value(key, record.value)
+        return TypedRecord(value, record.lsn, record.expires_at, record.meta)
 
     def _view(
         self, prefix: K | None, start: K | None, stop: K | None, reverse: bool

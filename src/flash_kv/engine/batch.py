@@ -72,8 +72,7 @@ class WriteBatch(BatchWrites):
 
         All puts and deletes of a batch have one each; in a batch of deletes alone only those whose keys were there.
         """
-        written = self._written
-        return range(0) if written is None or self._state != "committed" else written
+        return self._written if self._state == "committed" else range(0)
 
     def discard(self) -> None:
         """Forget all of it. On a batch that has ended: nothing."""

@@ -49,6 +49,7 @@ cdef class BatchWrites:
     cdef BatchBuffer buffer               # None once the batch has ended
     cdef object state
     cdef bytes attributes                 # of the value that expires first, or None
-    cdef object written                   # range of LSNs, once the batch has ended
+    cdef uint64_t first_lsn               # of what it has written, once the batch has ended
+    cdef uint64_t end_lsn
 
     cdef BatchBuffer opened(self)

@@ -374,7 +374,8 @@ class BatchWrites:
     def _end(self, state: str) -> BatchBuffer:
         """The buffer, which is the caller's from now on; the batch is "committed" or "discarded"."""
         buffer: BatchBuffer = self.buffer
-        self.written = range(buffer.first_lsn, buffer.end_lsn)
+        # Numbers, not an object: there may be no memory for one, and the batch is committed all the same.
+        self.first_lsn, self.end_lsn = buffer.first_lsn, buffer.end_lsn
         self.buffer = None
         self.state = state
         return buffer
@@ -452,8 +453,8 @@ class BatchWrites:
 
     @property
     def _written(self) -> object:
-        """The LSNs of what the batch wrote; None before its end."""
-        return self.written
+        """The LSNs of what the batch has written."""
+        return range(self.first_lsn, self.end_lsn)
 
     @property
     def size_bytes(self) -> int:

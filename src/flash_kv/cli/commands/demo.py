@@ -160,6 +160,7 @@ def _suggest(store: Path, example_key: str) -> None:
     script = f"import flash_kv; print(len(flash_kv.open({json.dumps(str(store))})))"
     click.echo("\nTry next:\n")
     for command_line in (
+        f"{program} serve {path}    # then look at it in a browser: http://127.0.0.1:7380/",
         f"{program} get {path} {key} | head",
         f"{program} scan {path} --prefix {EXAMPLE_PREFIX}",
         f"{program} stats {path}",
