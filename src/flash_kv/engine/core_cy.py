@@ -227,13 +227,18 @@ class Core:
     def count_dead(self, position):
         """The value record at `position` is no longer the newest of its key."""
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_of(position))
+        header: cython.pointer(cython.const[RecordHeader])
         facts: Facts
         if ref == cython.NULL:
             return
         # Also when it cannot be read now (io="file"): a segment with a dead value keeps the tombstones of others alive.
         # Its bytes then stay counted as live, which costs a later compaction and nothing else.
         ref.live_records -= 1
-        if self.inspect(position, cython.address(facts)) == 0:
+        if self.log.is_mapped:
+            header = mapped_record(self.log, position)
+            if header != cython.NULL:
+                ref.live_bytes -= record_size(header)
+        elif self.inspect(position, cython.address(facts)) == 0:
             ref.live_bytes -= facts.size
 
     def apply(self, key, kind, position, lsn, size, old):

@@ -45,6 +45,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     plain_size,
     plain_value,
     record_key,
+    record_value,
     segment_ref,
     unpin,
 )
@@ -430,6 +431,10 @@ class Scan:
         """The value as bytes."""
         value: object
         target: cython.p_char
+        if header.kind == KIND_VALUE and header.value_size < LARGE_VALUE:
+            return PyBytes_FromStringAndSize(
+                cython.cast(cython.p_char, record_value(header)), header.value_size
+            )
         if header.value_size < LARGE_VALUE:
             return PyBytes_FromStringAndSize(
                 cython.cast(cython.p_char, plain_value(header)), plain_size(header)
