@@ -221,9 +221,13 @@ class Repeat:
         """One sample of `workload` for every store, its slices in turn; how much of the work each has done."""
         contenders = self._contenders(workload, len(work))
         total_ns, done = dict.fromkeys(contenders, 0), dict.fromkeys([*self.handles, *contenders], 0)
+        going = set(contenders)
         for part in [work] if workload.is_whole else self._slices(work):
             for name in self.rng.sample(list(contenders), len(contenders)):
-                if self._has_time(total_ns[name], done[name], len(part)):
+                # Who has left out a slice does no later one, though it may be shorter: what was done is the beginning.
+                if name in going and not self._has_time(total_ns[name], done[name], len(part)):
+                    going.discard(name)
+                if name in going:
                     total_ns[name] += workload.step(contenders[name], self.plan.data, part, version)
                     done[name] += len(part)
         for name in contenders:
