@@ -78,7 +78,8 @@ def store(
         return lsn or 0
     headers = {"Content-Type": meta.decode("latin-1") or DEFAULT_TYPE, **_condition(if_lsn)}
     if ttl_s is not None:
-        headers["FlashKV-TTL"] = repr(ttl_s)
+        # Never with an exponent, which is no number of seconds in a header; to the millisecond, as it is kept.
+        headers["FlashKV-TTL"] = f"{max(ttl_s, 0.001):.3f}" if ttl_s > 0 else repr(ttl_s)
     answer = yield Call(
         "PUT",
         url_of(key),
