@@ -130,6 +130,14 @@ def exceeded(found: dict[str, Counts], before: dict[str, Counts]) -> list[str]:
     ]
 
 
+def least(first: dict[str, Counts], second: dict[str, Counts]) -> dict[str, Counts]:
+    """The lower figure of two counts for each kind and phase."""
+    return {
+        kind: {name: min(cost, second[kind][name]) for name, cost in costs.items()}
+        for kind, costs in first.items()
+    }
+
+
 def accept(found: dict[str, Counts], why: str) -> None:
     """Keep these figures of this build, and why they are others than before."""
     content = kept()

@@ -10,6 +10,11 @@ from benchmarks import instructions
 from benchmarks.instructions import CannotCountError
 
 
+# What the background thread does in a phase is counted with it and depends on the clock: on a busy machine up to 7 % of
+# what put_many takes. It only ever adds, so the least of some counts is compared.
+AGAIN_MAX = 2
+
+
 def test_no_operation_takes_more_instructions_than_before() -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed: instructions are not counted")
@@ -20,9 +25,18 @@ def test_no_operation_takes_more_instructions_than_before() -> None:
     assert {kind: set(counts) for kind, counts in found.items()} == {
         kind: set(counts) for kind, counts in entry["figures"].items()
     }
+    for _ in range(AGAIN_MAX):
+        if not instructions.exceeded(found, entry["figures"]):
+            break
+        found = instructions.least(found, instructions.count())
     assert instructions.exceeded(found, entry["figures"]) == [], (
         "less work, or `python -m benchmarks.instructions --accept WHY`"
     )
+
+
+def test_the_least_of_two_counts_is_taken_for_each_phase() -> None:
+    first, second = {"hash": {"get": 1.0, "put": 5.0}}, {"hash": {"get": 2.0, "put": 4.0}}
+    assert instructions.least(first, second) == {"hash": {"get": 1.0, "put": 4.0}}
 
 
 def test_what_takes_more_is_named_with_both_figures() -> None:

@@ -74,7 +74,9 @@ def options(page: Page) -> list[str]:
 
 
 def save(page: Page) -> None:
-    page.get_by_role("button", name="Save").click()
+    # The button rests while the request is on its way, too: that it is answered is waited for first.
+    with page.expect_response(lambda response: response.request.method in ("PUT", "POST")):
+        page.get_by_role("button", name="Save").click()
     # Saved and read again, there is nothing to save.
     expect(page.get_by_role("button", name="Save")).to_be_disabled()
 
