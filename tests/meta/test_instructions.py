@@ -9,7 +9,6 @@ import pytest
 from benchmarks import instructions
 from benchmarks.instructions import CannotCountError
 
-
 # What the background thread does in a phase is counted with it and depends on the clock: on a busy machine up to 7 % of
 # what put_many takes. It only ever adds, so the least of some counts is compared.
 AGAIN_MAX = 2
