@@ -136,14 +136,14 @@ class LogWriter:
         self.tail += size
         store_release64(cython.address(self.written), self.written + size)
         store_release64(cython.address(self.ref.used), self.tail)
-        self.next_lsn += records
+        store_release64(cython.address(self.next_lsn), self.next_lsn + records)
         return 0
 
     def unpublish(self, place, size, records):
         """Take back what was just published, before anything else follows it."""
         self.tail -= size
         store_release64(cython.address(self.ref.used), self.tail)
-        self.next_lsn -= records
+        store_release64(cython.address(self.next_lsn), self.next_lsn - records)
         self._blank(place, size)
 
     def _blank(self, place, size):
