@@ -134,7 +134,7 @@ LIST_PATH: Json = {
         },
         tag="ranges",
         scope="write",
-        description="As one commit. A bound is required, or `all=true` for every key.",
+        description="In chunks of 1,000: not one commit. A bound is required, or `all=true` for every key.",
         parameters=[*_BOUNDS, *shared("Durability"), query("all", "Every key.", flag("Every key."))],
         problems=(422, 507),
     ),
