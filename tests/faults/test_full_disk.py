@@ -65,6 +65,44 @@ def test_a_full_disk_is_filled_emptied_compacted_and_filled_again(
     in_child(body)
 
 
+def test_deletes_have_their_half_of_the_reserve_when_not_a_block_is_free(
+    small_disk: Path, index: str, io: str
+) -> None:
+    """Also for the manifest that lists the segment they begin."""
+
+    def body() -> None:
+        model: Model = {}
+        size = 256 * 1024
+        options = {"index": index, "io": io, "segment_bytes_max": size, "reserve_bytes": 2 * size}
+        other = small_disk / "other"
+        other.write_bytes(bytes(size))
+        with open_with(small_disk / "db", **options) as db:
+            db._maintenance._is_stopping = True  # nobody makes the next segment ahead
+            number = fill(db, model, 0, 100)
+            # So much more that the active segment has all its blocks, and no other can be begun.
+            active = db._segments.open[max(db._segments.open)]
+            os.truncate(other, size - (active.capacity - active.allocated))
+            fill(db, model, number, 100)
+            with other.open("ab", buffering=0) as appending, suppress(OSError):
+                while True:
+                    appending.write(bytes(4096))
+            assert active.allocated == active.capacity
+            deleted = 0
+            with suppress(StoreFullError):
+                for key in list(model):
+                    assert db.delete(key)
+                    del model[key]
+                    deleted += 1
+            # A tombstone of such a key takes 40 bytes; the manifest takes some blocks.
+            assert deleted > 200 * 1024 // 40
+            assert difference(content(db), model) == ""
+            other.unlink()
+            assert db.compact().bytes_reclaimed > 0
+            assert difference(content(db), model) == ""
+
+    in_child(body)
+
+
 def test_space_that_deletes_were_given_is_for_nothing_else_until_the_reserve_is_whole(
     small_disk: Path, index: str, io: str
 ) -> None:

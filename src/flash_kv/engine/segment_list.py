@@ -167,8 +167,11 @@ class SegmentList(Part):
 
     # -- new segments
 
-    def create(self, origin: Origin, wanted: int) -> Segment:
-        """A new registered segment with room for `wanted` bytes, not yet listed. Requires: space lock held."""
+    def create(self, origin: Origin, wanted: int, is_sparing: bool = False) -> Segment:
+        """A new registered segment with room for `wanted` bytes, not yet listed. Requires: space lock held.
+
+        `is_sparing`: and no more than that, for the manifest which lists it needs room as well.
+        """
         if self.next_segment_id > SEGMENT_ID_MAX:
             raise StorageError(errno.EOVERFLOW, self.directory, "number one more segment of")
         if not self._has_epoch:
@@ -189,6 +192,7 @@ class SegmentList(Part):
             wanted=wanted,
             io=self.options.io,
             is_zeroed=origin == "writer" and self.is_zeroing,
+            is_sparing=is_sparing,
         )
         try:
             self.register(segment, SEGMENT_HEADER_SIZE)

@@ -65,7 +65,7 @@ class SegmentSet(SegmentList):
                 # What frees space may use what was set aside for it.
                 if not is_delete or not self.reserve.release_half():
                     raise
-                self._make_room(size)
+                self._make_room(size, is_sparing=True)
 
     def _require_whole_reserve(self) -> None:
         """Space that the reserve has given away is not for puts: compaction would have none to begin with."""
@@ -82,7 +82,7 @@ class SegmentSet(SegmentList):
         with self.space_lock:
             self.reserve.keep()
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, is_sparing: bool = False) -> None:
         segment_id, tail, limit, capacity, _, _ = self.store._log_end()
         if segment_id and tail + size <= limit:
             return
@@ -92,15 +92,15 @@ class SegmentSet(SegmentList):
                 active.grow(tail + size)
             self.store._extend(segment_id, self._limit_for(tail + size, active))
             return
-        self._rotate(size)
+        self._rotate(size, is_sparing)
 
-    def _rotate(self, size: int) -> None:
+    def _rotate(self, size: int, is_sparing: bool) -> None:
         wanted = SEGMENT_HEADER_SIZE + size
         segment, self.spare = self.spare, None
         if segment is not None and segment.capacity < wanted:
             self.spare, segment = segment, None
         if segment is None:
-            segment = self.create("writer", wanted)
+            segment = self.create("writer", wanted, is_sparing)
             self.list_unsealed(segment)
             self.reserve.keep()
         elif segment.allocated < wanted:

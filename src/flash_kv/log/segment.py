@@ -71,12 +71,15 @@ class Segment:
         """The file."""
         return os.path.join(self.directory, segment_name(self.segment_id))
 
-    def grow(self, wanted: int) -> None:
-        """Allocate up to at least `wanted` bytes, further where there is room. StoreFullError, StorageError."""
+    def grow(self, wanted: int, is_sparing: bool = False) -> None:
+        """Allocate up to at least `wanted` bytes, further where there is room and nothing is spared for others.
+
+        StoreFullError, StorageError.
+        """
         step = min(max(self.allocated, GROWTH_BYTES_MIN), len(ZEROS) if self.is_zeroed else GROWTH_BYTES_MAX)
         generous = min(round_up(max(wanted, self.allocated + step)), max(self.capacity, round_up(wanted)))
         try:
-            self._allocate(generous)
+            self._allocate(round_up(wanted) if is_sparing else generous)
         except OSError:
             # Not all of it is there; the record itself may still fit.
             try:
@@ -164,6 +167,7 @@ def create_segment(
     wanted: int,
     io: Literal["mmap", "file"],
     is_zeroed: bool = False,
+    is_sparing: bool = False,
 ) -> Segment:
     """A new segment file with at least `wanted` bytes allocated; one of the writer is durable with its header.
 
@@ -187,7 +191,7 @@ def create_segment(
         system, directory, segment_id, epoch, origin, fd, None, capacity, 0, is_zeroed=is_zeroed
     )
     try:
-        segment.grow(max(wanted, SEGMENT_HEADER_SIZE))
+        segment.grow(max(wanted, SEGMENT_HEADER_SIZE), is_sparing)
         try:
             system.write_at(fd, header, 0)
             if origin == "writer":
