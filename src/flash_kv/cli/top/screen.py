@@ -75,6 +75,9 @@ class Top(App[str]):
         try:
             async with aclosing(self._feed()) as samples:
                 async for sample in samples:
+                    if not self.is_running:
+                        # It is ending, and its widgets are going.
+                        return
                     if sample is None:
                         self.sub_title = "not reachable, trying again"
                     elif not self.is_paused:
