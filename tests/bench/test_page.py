@@ -35,10 +35,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def test_the_page_begins_with_where_peers_are_ahead(results: Results) -> None:
-    # A peer that takes no time.
+    # A peer that takes no time, and a loop whose own time was not measured too high, as it is on a busy machine.
     for row in results.rows:
-        if row.store == "sqlite3" and row.workload == "readrandom":
-            row.samples = [row.subtract + 0.0001] * len(row.samples)
+        if row.workload == "readrandom":
+            row.subtract = 0.0
+            row.samples = [0.0001 if row.store == "sqlite3" else 1.0] * len(row.samples)
     text = page.page(results, [("A picture", Path("bench-a.svg"))], "the command")
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings[0] == "## Where a peer is ahead"

@@ -1,7 +1,7 @@
 """Every call to the system and every allocation fails once, and from some on for good: nothing acknowledged is lost.
 
 For N = 1, 2, ... the Nth one of a history fails, until a run has fewer than that; flash_kv/torture/faults.py says what
-is checked after each. By default every 17th, from one of chance; with FLASH_KV_TEST_FAULTS=all every one.
+is checked after each. By default every 37th, from one of chance; with FLASH_KV_TEST_FAULTS=all every one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KINDS = {
     "file-hash": Settings(io="file", index="hash"),
     "always": Settings(io="file", index="btree", durability="always"),
 }
-STRIDE = 1 if os.environ.get("FLASH_KV_TEST_FAULTS") == "all" else 17
+STRIDE = 1 if os.environ.get("FLASH_KV_TEST_FAULTS") == "all" else 37
 
 
 def sweep(run: FaultRun, first: int, code: int | None, *, is_for_good: bool, is_short: bool = False) -> int:

@@ -185,7 +185,7 @@ def test_a_fork_while_another_thread_writes_does_not_hang(open_db: Callable[...,
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(3):
             assert run_forked(lambda report: uses[use](db))[1] == 0
     finally:
         is_over.set()

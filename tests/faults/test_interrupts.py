@@ -1,6 +1,6 @@
 """Ctrl-C anywhere: each key keeps its old value or gets its new one, nothing hangs, and the store goes on and is sound.
 
-One test sends the signal at each place in turn where the interpreter would handle it; by default every 97th
+One test sends the signal at each place in turn where the interpreter would handle it; by default every 193rd
 place, from one of chance, with FLASH_KV_TEST_FAULTS=all every one. The other sends it by the clock.
 """
 
@@ -27,7 +27,7 @@ from support.interrupts import Interrupter
 from support.processes import Report, run_forked
 from support.workload import Model, Step, content, difference, history, open_with
 
-STRIDE = 1 if os.environ.get("FLASH_KV_TEST_FAULTS") == "all" else 97
+STRIDE = 1 if os.environ.get("FLASH_KV_TEST_FAULTS") == "all" else 193
 
 
 class Interrupted:

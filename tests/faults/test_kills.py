@@ -1,8 +1,8 @@
 """Killed in the middle of anything: what was acknowledged is there, a batch is whole or not there at all.
 
-The kill comes before calls to the operating system in turn, every seventh from one of chance, and at moments of
-chance while threads write and compaction runs. FLASH_KV_TEST_KILLS=1000 makes it that many kills at moments of chance
-instead of a few, and tries every call.
+The kill comes before calls to the operating system in turn, of a history every 19th and of an open every 7th, from
+one of chance, and at moments of chance while threads write and compaction runs. FLASH_KV_TEST_KILLS=1000 makes it that
+many kills at moments of chance instead of a few, and tries every call.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_a_kill_before_any_call_loses_nothing(
     tmp_path: Path, io: str, index: str, rng: random.Random
 ) -> None:
     wrong = []
-    stride = 1 if KILLS else 7
+    stride = 1 if KILLS else 19
     nth = rng.randint(1, stride)
     is_killed = True
     while is_killed:
@@ -101,15 +101,17 @@ def killed_store(path: Path, **options: str) -> int:
 @pytest.mark.parametrize("is_repeated", [False, True], ids=["once", "again-and-again"])
 @pytest.mark.parametrize(("io", "index"), KINDS)
 def test_an_open_killed_before_any_call_can_be_repeated(
-    tmp_path: Path, io: str, index: str, is_repeated: bool
+    tmp_path: Path, io: str, index: str, is_repeated: bool, rng: random.Random
 ) -> None:
     original = tmp_path / "original"
     killed_store(original, io=io, index=index)
     wanted = model_after([step for step in history() if step.writes])
     wrong = []
     path = tmp_path / "db"
-    for nth in range(1, 1000):
-        if nth == 1 or not is_repeated:
+    stride = 1 if KILLS else 7
+    first = rng.randint(1, stride)
+    for nth in range(first, 1000, stride):
+        if nth == first or not is_repeated:
             shutil.rmtree(path, ignore_errors=True)
             shutil.copytree(original, path)
 

@@ -86,7 +86,7 @@ def _sweep(db: DB, call: Callable[[DB], Any], *, is_write: bool, is_waiting: boo
     error: BaseException | None = None
     number = 0
     while number < ALLOCATIONS_MAX:
-        number += 1 if IS_EVERY_ONE_TRIED else 1 + number // 10
+        number += 1 if IS_EVERY_ONE_TRIED else 1 + number // 5
         if is_write:
             # In some rounds it has to make room.
             db.put(b"filler", bytes(30_000))
