@@ -82,7 +82,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 bench: $(BENCH_INSTALLED) build
 	$(BIN)/flash-kv bench $(BENCH_ARGS)
 
-# `make test` does this too; where there is no valgrind it is skipped there.
+# Where there is no valgrind nothing is counted, and it says so.
 guard: build
 	$(BIN)/python -m benchmarks.instructions --check
 

@@ -26,7 +26,7 @@ SMALL = {"segment_bytes_max": 65536, "reserve_bytes": 0}
 def test_closing_beside_readers_and_writers_ends_them_with_closed_error(
     open_db: OpenDB, rng: random.Random
 ) -> None:
-    for turn in range(6):
+    for turn in range(3):
         db = open_db(str(turn), **SMALL, compaction_interval_s=0.005)
         db.put_many((b"%d" % number, bytes(500)) for number in range(300))
         db[b"large"] = bytes(3_000_000)

@@ -67,7 +67,7 @@ def test_what_is_looked_at_stays_whole(open_db: OpenDB, rng: random.Random) -> N
 @pytest.mark.parametrize("size", [100, 5_000, 200_000])
 def test_a_view_beside_a_close_is_whole_or_refused(open_db: OpenDB, size: int) -> None:
     value = seal(bytes(size))
-    for _ in range(10):
+    for _ in range(4):
         db = open_db(**OFTEN)
         db[b"key"] = value
         found: list[memoryview | None] = []

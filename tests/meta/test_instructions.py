@@ -1,36 +1,66 @@
-"""No operation has come to take more instructions than is kept in benchmarks/instructions.json (callgrind)."""
+"""What guards the instructions of each operation (`make guard`): figures, comparison, acceptance."""
 
 from __future__ import annotations
 
-import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benchmarks import instructions
-from benchmarks.instructions import CannotCountError
+from benchmarks.instructions import CannotCountError, Counts, NoValgrindError
 
-# What the background thread does in a phase is counted with it and depends on the clock: on a busy machine up to 7 % of
-# what put_many takes. It only ever adds, so the least of some counts is compared.
-AGAIN_MAX = 2
+FIGURES = {"hash": {"get": 100.0, "put": 200.0}}
 
 
-def test_no_operation_takes_more_instructions_than_before() -> None:
-    if shutil.which("valgrind") is None:
-        pytest.skip("valgrind is not installed: instructions are not counted")
-    entry = instructions.kept().get(instructions.build_name())
-    if entry is None:
-        pytest.skip(f"no figures are kept for {instructions.build_name()}")
-    found = instructions.count()
-    assert {kind: set(counts) for kind, counts in found.items()} == {
-        kind: set(counts) for kind, counts in entry["figures"].items()
-    }
-    for _ in range(AGAIN_MAX):
-        if not instructions.exceeded(found, entry["figures"]):
-            break
-        found = instructions.least(found, instructions.count())
-    assert instructions.exceeded(found, entry["figures"]) == [], (
-        "less work, or `python -m benchmarks.instructions --accept WHY`"
-    )
+@pytest.fixture
+def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Exit code of the command where FIGURES are kept, each count in turn found and the last again."""
+    monkeypatch.setattr(instructions, "KEPT", tmp_path / "kept.json")
+    instructions.accept(FIGURES, "the first")
+
+    def run(*counts: dict[str, Counts] | Exception, arguments: tuple[str, ...] = ("--check",)) -> int:
+        waiting = list(counts)
+
+        def count() -> dict[str, Counts]:
+            found = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(instructions, "count", count)
+        monkeypatch.setattr(sys, "argv", ["instructions", *arguments])
+        return instructions.main()
+
+    return run
+
+
+def test_the_guard_passes_what_takes_no_more_and_fails_what_does(
+    guard: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"hash": {"get": 100.0, "put": 210.0}}
+    assert guard(FIGURES) == 0
+    assert guard(more) == 1
+    assert "put with hash: 210 instructions, +5.0% of 200" in capsys.readouterr().out
+    assert guard(more, arguments=()) == 0
+
+
+def test_one_count_that_is_too_high_is_not_believed(guard: Callable[..., int]) -> None:
+    assert guard({"hash": {"get": 100.0, "put": 210.0}}, {"hash": {"get": 110.0, "put": 200.0}}) == 0
+
+
+def test_without_valgrind_the_guard_says_so_and_passes(
+    guard: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guard(NoValgrindError("valgrind is not installed")) == 0
+    assert capsys.readouterr().err == "not counted: valgrind is not installed\n"
+    assert guard(CannotCountError("it failed")) == 2
+
+
+def test_without_valgrind_nothing_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoValgrindError):
+        instructions.count()
 
 
 def test_the_least_of_two_counts_is_taken_for_each_phase() -> None:

@@ -359,7 +359,7 @@ def test_a_load_behind_a_damaged_last_key_tells_it(open_db: OpenDB) -> None:
 def test_the_tree_is_sound_after_sorted_loads(open_db: OpenDB, size: int, rng: random.Random) -> None:
     db = open_db()
     loaded: set[bytes] = set()
-    for turn in range(12):
+    for turn in range(6):
         keys = sorted({bytes(rng.choices(b"\0\1ab\xff", k=rng.randrange(1, size + 1))) for _ in range(900)})
         if turn % 3:
             keys = [max(loaded) + key for key in keys]
