@@ -7,6 +7,7 @@ is checked after each. By default every 37th, from one of chance; with FLASH_KV_
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import flash_kv
-from flash_kv import DB, Options, StorageError
+from flash_kv import DB, Options, PoisonedError, StorageError
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.io.memory_cy import allow_allocations, refuse_allocation
 from flash_kv.torture.faults import FAILING, FaultRun, Plan
@@ -117,6 +118,32 @@ def test_a_refused_write_leaves_nothing_behind_which_later_segments_are_not_beli
         db[b"other"] = b"in the next segment" * 2500
         assert len(db._segments.unsealed) == 2
         assert set(reopened_copy(db, tmp_path)) == {b"key", b"other"}
+
+
+def test_a_refused_commit_that_no_index_can_be_made_without_is_read_on_and_scans_end(
+    tmp_path: Path, index: Any, io: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was void already when memory or disk for the index without it were short, and a scan met it for ever."""
+
+    def refuse() -> object:
+        raise MemoryError
+
+    system = FaultySystem()
+    options = Options(index=index, durability="always", **{**SMALL, "io": io})
+    content = {b"a": b"1", b"b": b"2", b"c": b"3"}
+    with open_stepped(tmp_path / "db", options, system) as db:
+        db.put_many({key: content[key] for key in (b"a", b"c")})
+        system.add(Fault("sync_data", errno=errno.EIO))
+        with monkeypatch.context() as patch:
+            patch.setattr(db._index_keeper, "new_nameless", refuse)
+            with pytest.raises(PoisonedError) as caught:
+                db[b"b"] = content[b"b"]
+        assert caught.value.is_in_doubt
+        assert dict(itertools.islice(db.items(), 10)) == content
+        assert [db.get(key) for key in content] == list(content.values())
+        assert db.verify().is_ok
+    with DB(tmp_path / "db", options) as reopened:
+        assert dict(reopened.items()) == content
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])

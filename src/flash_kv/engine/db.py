@@ -50,6 +50,7 @@ from flash_kv.errors import (
     naming_place,
     storage_error,
 )
+from flash_kv.index.index_cy import Index
 from flash_kv.io.lockfile import LockFile, acquire, acquire_shared
 from flash_kv.io.signals import SignalsHeld
 from flash_kv.io.system import REAL, System
@@ -372,17 +373,21 @@ class DB(DictMethods):
         try:
             with self._segments.space_lock:
                 segment = self._segments.open[segment_id]
-                if failure := self._withdraw(segment_id, segment.mapping, offset, size, lsn):
+                # First, since it may fail for want of memory or disk: then reads go on with this commit.
+                index, keys = self._index_without(segment_id, offset, size)
+                if failure := self._withdraw(segment_id, segment.mapping, offset, size, lsn, index, keys):
                     raise OSError(failure, os.strerror(failure), segment.path)
-                self._reload()
         except (OSError, FlashKVError, MemoryError) as error:
             raise PoisonedError(self._path, self._syncs.cause or error, is_in_doubt=True) from error
 
-    def _reload(self) -> None:
-        """Build the index again from the log as it is. Requires: poisoned, space lock held."""
-        runs = [recovery.read_again(self._segments, segment) for segment in self._segments.open.values()]
+    def _index_without(self, segment_id: int, offset: int, size: int) -> tuple[Index, int]:
+        """An index of the log as it is but for one commit, and its keys. Requires: poisoned, space lock held."""
+        runs = []
+        for segment in self._segments.open.values():
+            hole = (offset, size) if segment.segment_id == segment_id else None
+            runs += recovery.read_again(self._segments, segment, hole)
         index = self._index_keeper.new_nameless()
-        self._install_index(index, recovery.fill_index(self._segments, index, self._table, runs))
+        return index, recovery.fill_index(self._segments, index, self._table, runs)
 
     def _poison(self, cause: OSError) -> None:
         """Nothing more is written: what the disk holds is not known any more."""

@@ -258,8 +258,20 @@ class Store(Records):
         self.writer.synced_lsn = max(self.writer.synced_lsn, synced)
         pthread_mutex_unlock(cython.address(self.mutex))
 
-    def _withdraw(self, segment_id: int, mapping: object, offset: int, size: int, lsn: int) -> int:
-        """Void a commit whose sync failed, in the log; the index is loaded again afterwards. 0 or an errno."""
+    def _withdraw(
+        self,
+        segment_id: int,
+        mapping: object,
+        offset: int,
+        size: int,
+        lsn: int,
+        index: Index,
+        key_count: int,
+    ) -> int:
+        """Void a commit whose sync failed, in the log, and answer from an index without it: 0, or an errno and nothing.
+
+        In one step, for an entry of what is void leads a scan astray.
+        """
         ref: cython.pointer(SegmentRef) = segment_ref(self.log, segment_id)
         mapped: Mapping
         data: cython.pointer(uint8_t) = cython.NULL
@@ -268,6 +280,10 @@ class Store(Records):
             data = mapped.data
         lock_releasing_gil(cython.address(self.mutex))
         failure: cython.int = self.writer.withdraw(ref, data, offset, size, lsn)
+        if failure == 0:
+            self.index = index
+            self.key_count = key_count
+            self.generation_of_index += 1
         pthread_mutex_unlock(cython.address(self.mutex))
         return failure
 
