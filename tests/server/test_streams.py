@@ -12,8 +12,8 @@ import pytest
 
 from flash_kv.server.http import resources
 from flash_kv.server.http.answers import Answer
-from flash_kv.server.http.routing import Route, Table
 from flash_kv.server.http.requests import Request
+from flash_kv.server.http.routing import Route, Table
 from flash_kv.server.service import Service
 from support.servers import DEADLINE_S, Served, served
 from support.waiting import wait_until

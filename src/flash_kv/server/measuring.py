@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
+from flash_kv.server.histogram_cy import BUCKETS, Cell, bucket_end
 from flash_kv.server.http.problems import key_fields
 from flash_kv.server.http.requests import Request, unquoted
 from flash_kv.server.logs import NAME
@@ -18,9 +19,6 @@ from flash_kv.server.service import Service
 
 requests_log = logging.getLogger(f"{NAME}.requests")
 
-# Each octave above the first 16 microseconds has so many buckets.
-STEPS = 8
-BUCKETS = 16 + STEPS * 40
 SLOW_MAX = 1000
 PATH_BYTES_MAX = 512
 
@@ -45,22 +43,6 @@ _CLASS_OF = {
     ("GET", "/v1/count"): LIST,
     ("GET", "/v1/dump"): LIST,
 }
-
-
-def bucket_of(microseconds: int) -> int:
-    """The bucket of a duration."""
-    if microseconds < 16:
-        return max(microseconds, 0)
-    shift = microseconds.bit_length() - 4
-    return min(STEPS * shift + (microseconds >> shift), BUCKETS - 1)
-
-
-def bucket_end(bucket: int) -> int:
-    """The microseconds from which on a duration is in a later bucket."""
-    if bucket < 16:
-        return bucket + 1
-    shift, step = divmod(bucket - STEPS, STEPS)
-    return (step + STEPS + 1) << shift
 
 
 class Finished(NamedTuple):
@@ -100,20 +82,6 @@ class Finished(NamedTuple):
         )
 
 
-class Cell:
-    """Requests of one method, route and status."""
-
-    __slots__ = ("buckets", "bytes_in", "bytes_out", "count", "kind", "seconds")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.buckets = [0] * BUCKETS
-        self.count = 0
-        self.seconds = 0.0
-        self.bytes_in = 0
-        self.bytes_out = 0
-
-
 class Totals(NamedTuple):
     """What all requests together came to at one moment."""
 
@@ -139,12 +107,10 @@ class Meter:
         """Count one request."""
         duration_s = request.duration_s
         kind = (request.method, request.route, request.status)
-        cell = self.cells.get(kind) or self._new_cell(*kind)
-        cell.count += 1
-        cell.seconds += duration_s
-        cell.bytes_in += request.bytes_in
-        cell.bytes_out += request.bytes_out
-        cell.buckets[bucket_of(int(duration_s * 1_000_000))] += 1
+        cell = self.cells.get(kind)
+        if cell is None:
+            cell = self._new_cell(*kind)
+        cell.add(duration_s, request.bytes_in, request.bytes_out)
         if duration_s >= self._slow_s and request.route not in ENDLESS:
             self.slow.append(Finished.of(request))
         if self._logs:

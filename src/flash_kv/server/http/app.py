@@ -23,6 +23,7 @@ log = logging.getLogger("flash_kv.server")
 
 # nginx's word for a client that went away before its answer.
 CLIENT_GONE = 499
+UNFORESEEN = "an error nobody foresaw; the server's log has it"
 CLOSE = (b"connection", b"close")
 
 
@@ -136,7 +137,7 @@ class Application:
                 log.error("%s %r: %s", request.method, request.path, str(error))
             return described.answer()
         log.error("%s %r", request.method, request.path, exc_info=error)
-        return Problem(500, "an error nobody foresaw; the server's log has it").answer()
+        return Problem(500, UNFORESEEN).answer()
 
 
 async def _settle_body(request: Request, answer: Answer) -> None:

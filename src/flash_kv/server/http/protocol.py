@@ -22,7 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from flash_kv.server.http.answers import Answer, Common
-from flash_kv.server.http.app import CLIENT_GONE, Application
+from flash_kv.server.http.app import CLIENT_GONE, UNFORESEEN, Application, log
+from flash_kv.server.http.head_cy import has_small_body, head_size
 from flash_kv.server.http.problems import Problem
 from flash_kv.server.http.requests import Request
 from flash_kv.server.http.routing import Outcome
@@ -32,13 +33,10 @@ if TYPE_CHECKING:
 
 # What has to come of a body within `transfer_timeout_s`.
 BODY_BYTES_MIN = 4096
-# A body of at most so much is awaited before its request begins.
-WHOLE_BYTES_MAX = 64 << 10
 # How long and how much a refused client may go on sending: a connection closed on unread bytes is reset, and the answer
 # lost.
 LINGER_S = 2.0
 LINGER_BYTES = 256 << 10
-CODING = b"transfer-encoding"
 # The methods of immediate routes: one word each, whose hash is known.
 METHODS = {b"GET": "GET", b"HEAD": "HEAD", b"PUT": "PUT", b"DELETE": "DELETE"}
 
@@ -76,6 +74,7 @@ class Connection(HttpToolsProtocol):
         self.config: Config = config
         self.settings = config.service.settings
         self.header_bytes_max = self.settings.header_bytes_max
+        self.headers_max = self.settings.headers_max
         self.application: Application = config.loaded_app
         # When bytes came last, and how many.
         self.now = now = self.loop.time()
@@ -127,9 +126,14 @@ class Connection(HttpToolsProtocol):
         self.head_bytes += self.data_bytes
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserCallbackError as error:
             refusal, self.refusal = self.refusal, None
-            self.refuse(refusal or Problem(400, "the request is malformed", slug="malformed"))
+            if refusal is None:
+                log.error("while a request was read", exc_info=error)
+                refusal = Problem(500, UNFORESEEN)
+            self.refuse(refusal)
+        except httptools.HttpParserError:
+            self.refuse(Problem(400, "the request is malformed", slug="malformed"))
         except httptools.HttpParserUpgrade:
             # There is nothing to upgrade to; `_start_task` has seen to the end.
             pass
@@ -159,7 +163,14 @@ class Connection(HttpToolsProtocol):
             # The answer before was the last one.
             self._give_up(400, "nothing is read behind the last request of a connection")
         headers = dict(self.headers)
-        request = self._immediate_request(headers) if self._require_sound_head(headers) else None
+        try:
+            self._require_short_head()
+            is_small = has_small_body(self.parser.get_http_version(), self.url, self.headers, headers)
+        except Problem as problem:
+            # Raised on, it makes the parser end with an error.
+            self.refusal = problem
+            raise
+        request = self._immediate_request(headers) if is_small else None
         if request is None:
             self._start_task()
             return
@@ -176,7 +187,11 @@ class Connection(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         waiting = len(self.pipeline)
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except httptools.HttpParserInvalidURLError:
+            # That of CONNECT is none.
+            self._give_up(400, "the request is malformed")
         if len(self.pipeline) == waiting:
             self.active = self.cycle
             self.body_bytes = self.window_bytes = 0
@@ -248,46 +263,13 @@ class Connection(HttpToolsProtocol):
         if is_last:
             self.transport.close()
 
-    def _require_sound_head(self, headers: dict[bytes, bytes]) -> bool:
-        """True for a request with a small body, or none, that is there or will be soon.
-
-        It raises for a head that is refused, which makes the parser end with an error, the problem left in `refusal`.
-        """
-        count = len(self.headers)
+    def _require_short_head(self) -> None:
         # The bytes that a head came in are more than it has: mostly there is nothing to add up.
-        if self.head_bytes or self.data_bytes > self.header_bytes_max or count > self.settings.headers_max:
-            self._require_short_head(count)
-        version = self.parser.get_http_version()
-        if version != "1.1" and version != "1.0":
-            self._give_up(505, "this is a server for HTTP/1.1")
-        if len(headers) == count:
-            has_host, codings = b"host" in headers, int(CODING in headers)
-        else:
-            names = [name for name, _ in self.headers]
-            if names.count(b"host") > 1:
-                self._give_up(400, "a request needs one Host")
-            has_host, codings = b"host" in headers, names.count(CODING)
-        if not has_host and version == "1.1":
-            self._give_up(400, "a request needs one Host")
-        if codings:
-            if any(name == CODING and value.strip().lower() != b"chunked" for name, value in self.headers):
-                self._give_up(400, "the transfer coding has to be chunked")
-            if codings > 1 or version == "1.0":
-                self._give_up(400, "the transfer coding may be given once, and with HTTP/1.1")
-        if b"#" in self.url:
-            self._give_up(400, "a fragment is no part of a request: write %23 for #")
-        if codings or b"expect" in headers:
-            return False
-        length = headers.get(b"content-length")
-        return length is None or int(length) <= WHOLE_BYTES_MAX
-
-    def _require_short_head(self, count: int) -> None:
-        size = len(self.url)
-        for name, value in self.headers:
-            size += len(name) + len(value)
-        if size > self.header_bytes_max or count > self.settings.headers_max:
-            self.refusal = self._head_problem()
-            raise self.refusal
+        is_short = not self.head_bytes and self.data_bytes <= self.header_bytes_max
+        if len(self.headers) > self.headers_max or not (
+            is_short or head_size(self.url, self.headers) <= self.header_bytes_max
+        ):
+            raise self._head_problem()
 
     def _give_up_pending(self, status: int) -> None:
         """The body of a request did not come whole."""
