@@ -178,6 +178,7 @@ class Request:
             if message["type"] != "http.request":
                 return False
             dropped += len(message.get("body", b""))
+            self.bytes_in += len(message.get("body", b""))
             self.is_body_read = not message.get("more_body", False)
             if dropped > DISCARD_BYTES_MAX:
                 return False
