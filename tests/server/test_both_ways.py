@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flash_kv.server import process
+from flash_kv.server.histogram_cy import Counting
 from flash_kv.server.http.app import Application
 from flash_kv.server.http.protocol import Connection
 from flash_kv.server.http.requests import Request
-from flash_kv.server.measuring import Meter
 from support.servers import Served, served
 
 VALUE_BYTES_MAX = 40
@@ -90,9 +90,9 @@ def wire(requests: list[tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]], by
 
 def counted(server: Served) -> dict[tuple[str, str, int], tuple[int, int, int]]:
     """How many requests of each kind there were, and the bytes of bodies in and out."""
-    (meter,) = {observe.__self__ for observe in server.service.observers}  # type: ignore[attr-defined]
-    assert isinstance(meter, Meter)
-    return {kind: (cell.count, cell.bytes_in, cell.bytes_out) for kind, cell in meter.cells.items()}
+    (counting,) = {observe.__self__ for observe in server.service.observers}  # type: ignore[attr-defined]
+    assert isinstance(counting, Counting)
+    return {kind: (cell.count, cell.bytes_in, cell.bytes_out) for kind, cell in counting.cells.items()}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,5 @@
-"""`Cell`: how many requests of one kind there were and how long they took, in buckets an eighth of an octave wide.
+"""`Cell`: how many requests of one kind there were and how long they took, in buckets an eighth of an octave wide; and
+`Counting`, which has one for each kind.
 
 Compiled, since every request is counted: some additions in C instead of a dozen objects. Only the event loop counts.
 """
@@ -68,3 +69,33 @@ class Cell:
     def buckets(self) -> list:
         """How many there were in each bucket."""
         return [self._counts[bucket] for bucket in range(_BUCKETS)]
+
+
+@cython.cclass
+class Counting:
+    """Counts requests as they end, in `cells` by method, route and status.
+
+    `new_cell` makes the cell of a kind that is new; `note` is called with each request that took `noted_s` or longer.
+    """
+
+    cells = cython.declare(dict, visibility="readonly")
+    _new_cell: object
+    _note: object
+    _noted_s: cython.double
+
+    def __init__(self, cells, new_cell, note, noted_s):
+        self.cells = cells
+        self._new_cell = new_cell
+        self._note = note
+        self._noted_s = noted_s
+
+    def observe(self, request) -> None:
+        """Count one request."""
+        seconds: cython.double = request.duration_s
+        kind: tuple = (request.method, request.route, request.status)
+        cell: Cell = self.cells.get(kind)
+        if cell is None:
+            cell = self._new_cell(*kind)
+        cell.add(seconds, request.bytes_in, request.bytes_out)
+        if seconds >= self._noted_s:
+            self._note(request)

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+
+from flash_kv.server.http.requests import Request
+
 STEPS: int
 BUCKETS: int
 
@@ -19,3 +23,15 @@ class Cell:
     def bytes_out(self) -> int: ...
     @property
     def buckets(self) -> list[int]: ...
+
+class Counting:
+    def __init__(
+        self,
+        cells: dict[tuple[str, str, int], Cell],
+        new_cell: Callable[[str, str, int], Cell],
+        note: Callable[[Request], object],
+        noted_s: float,
+    ) -> None: ...
+    @property
+    def cells(self) -> dict[tuple[str, str, int], Cell]: ...
+    def observe(self, request: Request) -> None: ...

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from flash_kv.server.histogram_cy import BUCKETS, Cell, bucket_end
+from flash_kv.server.histogram_cy import BUCKETS, Cell, Counting, bucket_end
 from flash_kv.server.http.problems import key_fields
 from flash_kv.server.http.requests import Request, unquoted
 from flash_kv.server.logs import NAME
@@ -101,20 +101,16 @@ class Meter:
         self.slow: deque[Finished] = deque(maxlen=SLOW_MAX)
         self._slow_s = service.settings.slow_request_ms / 1000
         self._logs = requests_log.isEnabledFor(logging.INFO)
-        service.observers.append(self.observe)
+        counting = Counting(self.cells, self._new_cell, self._note, 0.0 if self._logs else self._slow_s)
+        service.observers.append(counting.observe)
 
-    def observe(self, request: Request) -> None:
-        """Count one request."""
-        duration_s = request.duration_s
-        kind = (request.method, request.route, request.status)
-        cell = self.cells.get(kind)
-        if cell is None:
-            cell = self._new_cell(*kind)
-        cell.add(duration_s, request.bytes_in, request.bytes_out)
-        if duration_s >= self._slow_s and request.route not in ENDLESS:
-            self.slow.append(Finished.of(request))
+    def _note(self, request: Request) -> None:
+        """Keep a slow request, and log it where all are."""
+        one = Finished.of(request)
+        if one.duration_s >= self._slow_s and one.route not in ENDLESS:
+            self.slow.append(one)
         if self._logs:
-            self._log(Finished.of(request))
+            self._log(one)
 
     def _new_cell(self, method: str, route: str, status: int) -> Cell:
         """The cell of a kind of request that is not counted under its own name yet.
