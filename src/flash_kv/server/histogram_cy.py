@@ -50,6 +50,7 @@ class Cell:
     seconds = cython.declare(cython.double, visibility="readonly")
     bytes_in = cython.declare(int64_t, visibility="readonly")
     bytes_out = cython.declare(int64_t, visibility="readonly")
+    # BUCKETS of them.
     _counts: int64_t[336]
 
     def __init__(self, kind):
