@@ -12,6 +12,8 @@ import pytest
 
 from flash_kv import DB, Options
 from flash_kv.io.faulty import Fault, FaultySystem
+from flash_kv.server.http.app import Application
+from flash_kv.server.http.requests import Request
 from flash_kv.server.settings import ServerSettings
 from support.servers import Served, served_db
 
@@ -112,6 +114,23 @@ def test_what_nobody_foresaw_is_500_without_details(
     assert "secret" not in answer.text
     assert "secret" in caplog.text
     assert server.client.get("/v1/kv/a").status_code == 404
+
+
+def test_what_nobody_foresaw_while_a_head_is_read_is_logged_and_ends_the_connection(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(FaultySystem())
+
+    def fail(application: Application, request: Request) -> bool:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Application, "is_immediate", fail)
+    get = b"GET /v1/kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = server.talk(get + get)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"secret" not in answer
+    assert "secret" in caplog.text
 
 
 def test_a_failed_sync_is_told_for_a_write_that_asked_for_it(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from flash_kv.server.http import resources
 from flash_kv.server.http.answers import Answer
 from flash_kv.server.http.requests import Request
 from flash_kv.server.http.routing import Route, Table
-from flash_kv.server.service import Finished, Service
+from flash_kv.server.service import Service
 from support.servers import DEADLINE_S, Served, served
 from support.waiting import wait_until
 
@@ -135,7 +135,7 @@ def test_a_stop_ends_streams_that_do_not_listen(tmp_path: Path, monkeypatch: pyt
 
 
 def test_observers_see_every_request(tmp_path: Path) -> None:
-    seen: list[Finished] = []
+    seen: list[Request] = []
     with served(tmp_path / "db") as server:
         server.db[b"first"] = b""
         server.service.observers.append(seen.append)

@@ -30,6 +30,8 @@ from cython.cimports.libc.stdlib import free
 
 from flash_kv.engine.record import Record, attributes_of, durability_of, expected_lsn
 
+_new_tuple = cython.declare(object, tuple.__new__)
+
 
 def record_of(header, value):
     expires_at = None
@@ -41,7 +43,8 @@ def record_of(header, value):
             cython.cast(cython.p_char, record_value(header)) + ATTRIBUTES_SIZE,
             header.value_size - plain_size(header) - ATTRIBUTES_SIZE,
         )
-    return Record(value, header.lsn, expires_at, meta)
+    # What a named tuple's own __new__ comes to, without its call.
+    return _new_tuple(Record, (value, header.lsn, expires_at, meta))
 
 
 @cython.cclass
@@ -112,9 +115,13 @@ class Records(Writes):
         4,096 bytes kept with the value. `if_lsn`: only if the key has this LSN now, 0: is absent, -1: is there; else
         ConflictError, and nothing has changed. `durability`: of this write alone. Raises as `put`, and ValueError.
         """
-        head: bytes = attributes_of(ttl_s, expires_at, meta)
-        expected: uint64_t = expected_lsn(if_lsn)
-        lsn: uint64_t = self.put_one(key, value, head, expected, durability_of(durability))
+        # A plain value under no condition has nothing to be looked at.
+        is_plain: cython.bint = ttl_s is None and expires_at is None and isinstance(meta, bytes) and not meta
+        head: bytes = None if is_plain else attributes_of(ttl_s, expires_at, meta)
+        expected: uint64_t = LSN_ANY if if_lsn is None else expected_lsn(if_lsn)
+        lsn: uint64_t = self.put_one(
+            key, value, head, expected, None if durability is None else durability_of(durability)
+        )
         if head is not None:
             self._sweeper.note(self, head)
         return lsn

@@ -7,19 +7,18 @@ addition to a histogram whose buckets are an eighth of an octave wide, so a quan
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
+from flash_kv.server.histogram_cy import BUCKETS, Cell, Counting, bucket_end
 from flash_kv.server.http.problems import key_fields
-from flash_kv.server.http.requests import unquoted
+from flash_kv.server.http.requests import Request, unquoted
 from flash_kv.server.logs import NAME
-from flash_kv.server.service import Finished, Service
+from flash_kv.server.service import Service
 
 requests_log = logging.getLogger(f"{NAME}.requests")
 
-# Each octave above the first 16 microseconds has so many buckets.
-STEPS = 8
-BUCKETS = 16 + STEPS * 40
 SLOW_MAX = 1000
 PATH_BYTES_MAX = 512
 
@@ -46,34 +45,41 @@ _CLASS_OF = {
 }
 
 
-def bucket_of(microseconds: int) -> int:
-    """The bucket of a duration."""
-    if microseconds < 16:
-        return max(microseconds, 0)
-    shift = microseconds.bit_length() - 4
-    return min(STEPS * shift + (microseconds >> shift), BUCKETS - 1)
+class Finished(NamedTuple):
+    """What is kept of a request that was answered."""
 
+    method: str
+    route: str
+    """The path of its route as documented, such as "/v1/kv/{key}"; "" when there is none."""
+    path: bytes
+    """The path as the client wrote it."""
+    status: int
+    """That of the answer; 499 when the client went away before there was one."""
+    at: float
+    """When it began, in seconds since 1970."""
+    duration_s: float
+    """From its head to the last byte handed to the connection; a stream's whole life."""
+    bytes_in: int
+    bytes_out: int
+    """Of the bodies."""
+    client: str
+    """The address it came from."""
 
-def bucket_end(bucket: int) -> int:
-    """The microseconds from which on a duration is in a later bucket."""
-    if bucket < 16:
-        return bucket + 1
-    shift, step = divmod(bucket - STEPS, STEPS)
-    return (step + STEPS + 1) << shift
-
-
-class Cell:
-    """Requests of one method, route and status."""
-
-    __slots__ = ("buckets", "bytes_in", "bytes_out", "count", "kind", "seconds")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.buckets = [0] * BUCKETS
-        self.count = 0
-        self.seconds = 0.0
-        self.bytes_in = 0
-        self.bytes_out = 0
+    @classmethod
+    def of(cls, request: Request) -> Finished:
+        """A request without its body and headers."""
+        began_at = time.time() - (time.perf_counter() - request.began)
+        return cls(
+            request.method,
+            request.route,
+            request.path,
+            request.status,
+            began_at,
+            request.duration_s,
+            request.bytes_in,
+            request.bytes_out,
+            request.client,
+        )
 
 
 class Totals(NamedTuple):
@@ -95,19 +101,13 @@ class Meter:
         self.slow: deque[Finished] = deque(maxlen=SLOW_MAX)
         self._slow_s = service.settings.slow_request_ms / 1000
         self._logs = requests_log.isEnabledFor(logging.INFO)
-        service.observers.append(self.observe)
+        counting = Counting(self.cells, self._new_cell, self._note, 0.0 if self._logs else self._slow_s)
+        service.observers.append(counting.observe)
 
-    def observe(self, one: Finished) -> None:
-        """Count one request."""
-        # Taken apart at once: each attribute of a named tuple costs as much as all of this line.
-        method, route, _, status, _, duration_s, bytes_in, bytes_out, _ = one
-        cell = self.cells.get((method, route, status)) or self._new_cell(method, route, status)
-        cell.count += 1
-        cell.seconds += duration_s
-        cell.bytes_in += bytes_in
-        cell.bytes_out += bytes_out
-        cell.buckets[bucket_of(int(duration_s * 1_000_000))] += 1
-        if duration_s >= self._slow_s and route not in ENDLESS:
+    def _note(self, request: Request) -> None:
+        """Keep a slow request, and log it where all are."""
+        one = Finished.of(request)
+        if one.duration_s >= self._slow_s and one.route not in ENDLESS:
             self.slow.append(one)
         if self._logs:
             self._log(one)

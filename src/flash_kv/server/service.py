@@ -10,38 +10,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from flash_kv import DB
 from flash_kv.server.auth import Gate
 from flash_kv.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from flash_kv.server.http.requests import Request
 
 # So many commits can wait for one sync together.
 THREADS_MAX = 32
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Finished(NamedTuple):
-    """One request that was answered, as observers see it."""
-
-    method: str
-    route: str
-    """The path of its route as documented, such as "/v1/kv/{key}"; "" when there is none."""
-    path: bytes
-    """The path as the client wrote it."""
-    status: int
-    """That of the answer; 499 when the client went away before there was one."""
-    at: float
-    """When it began, in seconds since 1970."""
-    duration_s: float
-    """From its head to the last byte handed to the connection; a stream's whole life."""
-    bytes_in: int
-    bytes_out: int
-    """Of the bodies."""
-    client: str
-    """The address it came from."""
 
 
 class Service:
@@ -51,11 +33,14 @@ class Service:
         self.db = db
         self.settings = settings or ServerSettings()
         self.gate = Gate(self.settings.token_file)
-        self.observers: list[Callable[[Finished], None]] = []
+        # Each is called with every request once it has ended.
+        self.observers: list[Callable[[Request], None]] = []
         # Figures of the parts, by their names in /metrics.
         self.gauges: dict[str, Callable[[], float]] = {}
         self.starters: list[Callable[[], Awaitable[None]]] = []
         self.stoppers: list[Callable[[], Awaitable[None]]] = []
+        # True when every commit of the store waits for the disk, so that none belongs into the event loop.
+        self.always_waits = db.options.durability != "process"
         self.started_at = time.time()
         self.started_monotonic = time.monotonic()
         # Set once the server is told to stop: streams without an end finish then.
@@ -67,11 +52,6 @@ class Service:
     @property
     def is_stopping(self) -> bool:
         return self.stopping.is_set()
-
-    @property
-    def always_waits(self) -> bool:
-        """True when every commit of the store waits for the disk, so that none belongs into the event loop."""
-        return self.db.options.durability not in ("process",)
 
     async def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """`function(...)` in a thread: for what may wait for the disk or takes more than a millisecond.

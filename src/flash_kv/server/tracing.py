@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flash_kv.server.http.app import Application
 from flash_kv.server.http.problems import Problem
-from flash_kv.server.http.requests import Message, Receive, Scope, Send
+from flash_kv.server.http.requests import Message, Receive, Request, Scope, Send
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
@@ -39,9 +39,9 @@ class TracedApplication(Application):
         super().__init__(service, routes)
         self._tracer = tracer
 
-    def immediate_route(self, method: str, path: bytes) -> Route | None:
-        """None: every request goes the long way, on which its span is."""
-        return None
+    def is_immediate(self, request: Request) -> bool:
+        """Never: every request goes the long way, on which its span is."""
+        return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -17,12 +17,13 @@ from flash_kv.server.http.origins import require_own
 from flash_kv.server.http.problems import Problem, describe
 from flash_kv.server.http.requests import Disconnected, Receive, Request, Scope, Send
 from flash_kv.server.http.routing import Outcome, Route, Table
-from flash_kv.server.service import Finished, Service
+from flash_kv.server.service import Service
 
 log = logging.getLogger("flash_kv.server")
 
 # nginx's word for a client that went away before its answer.
 CLIENT_GONE = 499
+UNFORESEEN = "an error nobody foresaw; the server's log has it"
 CLOSE = (b"connection", b"close")
 
 
@@ -37,10 +38,13 @@ class Application:
     def __init__(self, service: Service, routes: Iterable[Route]) -> None:
         self.service = service
         self.table = Table(routes)
+        self._gate = service.gate
+        self._is_open = service.gate.is_open
+        self._observers = service.observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            request = Request(scope)
+            request = Request.of_scope(scope)
             request.receive = receive
             outcome = self.begin(request)
             await self.finish(request, outcome, receive, send)
@@ -60,24 +64,28 @@ class Application:
             await stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def immediate_route(self, method: str, path: bytes) -> Route | None:
-        """The route of a request whose handler takes a small body whole and mostly answers at once; None of others."""
-        try:
-            route, _ = self.table.find(method, path)
-        except Problem:
-            return None
-        return route if route.is_immediate else None
+    def is_immediate(self, request: Request) -> bool:
+        """True for a request whose handler takes a small body whole and mostly answers at once; its route is found."""
+        found = self.table.immediate(request.method, request.path)
+        if found is None:
+            return False
+        request.found, request.raw_rest = found
+        request.route = request.found.path
+        return True
 
     def begin(self, request: Request) -> Outcome:
         """Find the route, ask the gate, call the handler. It never raises."""
         try:
-            route, request.raw_rest = self.table.find(request.method, request.scope["raw_path"])
-            request.route = route.path
-            gate = self.service.gate
-            if gate.is_open:
+            route = request.found
+            if route is None:
+                route, request.raw_rest = self.table.find(request.method, request.path)
+                request.found = route
+                request.route = route.path
+            if self._is_open:
                 require_own(request)
             else:
-                request.grant = gate.admit(request.headers.get(b"authorization"), request.client, route.scope)
+                authorization = request.headers.get(b"authorization")
+                request.grant = self._gate.admit(authorization, request.client, route.scope)
             return route.handle(request)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged when nobody foresaw it
             return self._failed(request, error)
@@ -97,9 +105,11 @@ class Application:
         status, sent = outcome.status, 0
         try:
             sent = await _send_all(outcome, receive, send)
+            if request.method == "HEAD":
+                sent = 0
         except FlashKVError as error:
             # Too late for a problem: an answer that is not completed makes uvicorn cut the connection.
-            log.error("%s %r, in the middle of it: %s", request.method, request.scope["raw_path"], str(error))
+            log.error("%s %r, in the middle of it: %s", request.method, request.path, str(error))
             status = 500
         self.observe(request, status, sent)
 
@@ -111,22 +121,11 @@ class Application:
 
     def observe(self, request: Request, status: int, sent: int) -> None:
         """Tell the observers of a request that has ended."""
-        if not self.service.observers:
-            return
-        duration_s = time.perf_counter() - request.began
-        finished = Finished(
-            request.method,
-            request.route,
-            request.scope["raw_path"],
-            status,
-            time.time() - duration_s,
-            duration_s,
-            request.bytes_in,
-            sent,
-            request.client,
-        )
-        for observe in self.service.observers:
-            observe(finished)
+        request.duration_s = time.perf_counter() - request.began
+        request.status = status
+        request.bytes_out = sent
+        for observe in self._observers:
+            observe(request)
 
     def _failed(self, request: Request, error: Exception) -> Answer:
         """The problem that an error is for the client."""
@@ -135,10 +134,10 @@ class Application:
         if isinstance(error, FlashKVError):
             described = describe(error)
             if described.status == 500:
-                log.error("%s %r: %s", request.method, request.scope["raw_path"], str(error))
+                log.error("%s %r: %s", request.method, request.path, str(error))
             return described.answer()
-        log.error("%s %r", request.method, request.scope["raw_path"], exc_info=error)
-        return Problem(500, "an error nobody foresaw; the server's log has it").answer()
+        log.error("%s %r", request.method, request.path, exc_info=error)
+        return Problem(500, UNFORESEEN).answer()
 
 
 async def _settle_body(request: Request, answer: Answer) -> None:
@@ -156,7 +155,7 @@ async def _send_all(answer: Answer, receive: Receive, send: Send) -> int:
     if answer.stream is not None:
         return await _send_stream(answer, receive, send)
     body = answer.body
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.whole_headers()})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
     await send({"type": "http.response.body", "body": body})
     return len(body)
 
@@ -176,7 +175,7 @@ async def _send_stream(answer: Answer, receive: Receive, send: Send) -> int:
 
     watcher.add_done_callback(end)
     try:
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
         async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             sent += len(chunk)

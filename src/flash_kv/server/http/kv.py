@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from flash_kv import ConflictError, Record
-from flash_kv.server.http.answers import OCTETS, Answer, Header
+from flash_kv.server.http.answers import OCTETS, Answer, Common, Header
 from flash_kv.server.http.attributes import TTL, content_type_of, expiry_headers, meta_of, ttl_of
 from flash_kv.server.http.conditions import (
     IF_MATCH,
@@ -32,7 +32,9 @@ ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
 # A value is data: a browser neither guesses what it is nor runs it as a page of this server.
 NO_SNIFFING: Header = (b"x-content-type-options", b"nosniff")
 SANDBOX: Header = (b"content-security-policy", b"sandbox; default-src 'none'")
-PLAIN = (OCTETS, NO_SNIFFING, ACCEPT_RANGES)
+# What every value's answer says, and what that of plain bytes says.
+ANY = Common(NO_SNIFFING, ACCEPT_RANGES)
+PLAIN = Common(OCTETS, *ANY.headers)
 
 
 def routes(service: Service) -> list[Route]:
@@ -50,17 +52,17 @@ class Values:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.db = service.db
+        self.limit = service.settings.value_bytes_max
 
     def get(self, request: Request) -> Answer:
         record = self.db.get_record(request.key, view=True)
         if record is None:
             raise missing()
-        headers = _headers_of(record)
+        common, headers = _headers_of(record)
         asked = request.headers
         if (IF_NONE_MATCH in asked or IF_MATCH in asked) and require_readable(asked, record.lsn):
-            return Answer(304, headers[1:])
-        value = record.value
-        assert isinstance(value, memoryview)
+            return Answer(304, [header for header in headers if header[0] != b"content-type"], common=ANY)
+        value: memoryview = record.value  # type: ignore[assignment]
         status = 200
         if RANGE in asked:
             part = part_of(asked, record.lsn, len(value))
@@ -69,11 +71,11 @@ class Values:
                 headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, len(value))))
                 value, status = value[begin:end], 206
         if len(value) <= SLICE_BYTES:
-            return Answer(status, headers, bytes(value))
+            return Answer(status, headers, bytes(value), None, common)
         headers.append((b"content-length", b"%d" % len(value)))
         if request.method == "HEAD":
-            return Answer(status, headers)
-        return Answer(status, headers, stream=_slices(value))
+            return Answer(status, headers, common=common)
+        return Answer(status, headers, stream=_slices(value), common=common)
 
     def put(self, request: Request) -> Outcome:
         key = request.key
@@ -82,15 +84,16 @@ class Values:
         content_type = headers.get(b"content-type")
         meta = b"" if content_type is None else meta_of(content_type)
         ttl_s = ttl_of(request) if TTL in headers else None
-        write = partial(self._put, request, key, meta=meta, ttl_s=ttl_s, durability=durability)
-        limit = self.service.settings.value_bytes_max
-        if request.whole is None:
-            return self._put_arriving(request, write, limit, self.waits(durability))
-        if len(request.whole) > limit:
-            raise too_large(limit)
-        if self.waits(durability):
-            return self.service.call(write, request.whole)
-        return write(request.whole)
+        waits = self.waits(durability)
+        whole = request.whole
+        if whole is None:
+            write = partial(self._put, request, key, meta, ttl_s, durability)
+            return self._put_arriving(request, write, self.limit, waits)
+        if len(whole) > self.limit:
+            raise too_large(self.limit)
+        if waits:
+            return self.service.call(self._put, request, key, meta, ttl_s, durability, whole)
+        return self._put(request, key, meta, ttl_s, durability, whole)
 
     async def _put_arriving(
         self, request: Request, write: Callable[[bytes | mmap.mmap], Answer], limit: int, waits: bool
@@ -104,11 +107,10 @@ class Values:
         self,
         request: Request,
         key: bytes,
-        value: bytes | mmap.mmap,
-        *,
         meta: bytes,
         ttl_s: float | None,
         durability: DurabilityWord | None,
+        value: bytes | mmap.mmap,
     ) -> Answer:
         is_new = key not in self.db
         try:
@@ -157,18 +159,19 @@ def missing() -> Problem:
     return Problem(404, "there is no such key", slug="no-key")
 
 
-def _headers_of(record: Record) -> list[Header]:
-    """What a record's answer says of it; the media type first."""
-    tag = (b"etag", etag(record.lsn))
-    if not record.meta and record.expires_at is None:
-        return [*PLAIN, tag]
-    content_type = content_type_of(record.meta)
-    headers = [(b"content-type", content_type), NO_SNIFFING, ACCEPT_RANGES, tag]
+def _headers_of(record: Record) -> tuple[Common, list[Header]]:
+    """What a record's answer says of it."""
+    _, lsn, expires_at, meta = record
+    tag = (b"etag", etag(lsn))
+    if not meta and expires_at is None:
+        return PLAIN, [tag]
+    content_type = content_type_of(meta)
+    headers = [(b"content-type", content_type), tag]
     if content_type != OCTETS[1]:
         headers.append(SANDBOX)
-    if record.expires_at is not None:
-        headers += expiry_headers(record.expires_at)
-    return headers
+    if expires_at is not None:
+        headers += expiry_headers(expires_at)
+    return ANY, headers
 
 
 async def _slices(value: memoryview) -> AsyncGenerator[bytes, None]:

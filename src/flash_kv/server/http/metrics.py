@@ -17,9 +17,10 @@ from prometheus_client.registry import Collector
 
 import flash_kv
 from flash_kv import Stats
+from flash_kv.server.histogram_cy import Cell, bucket_end
 from flash_kv.server.http.answers import Answer
 from flash_kv.server.http.requests import Request
-from flash_kv.server.measuring import ENDLESS, Cell, Meter, bucket_end
+from flash_kv.server.measuring import ENDLESS, Meter
 from flash_kv.server.service import Service
 
 # The ends of buckets of the meter: powers of two of microseconds, from 64 us to 17 s.
@@ -123,10 +124,11 @@ class _Collected(Collector):
 def _cumulated(cells: list[Cell]) -> list[tuple[str, float]]:
     """How many requests took at most each bound, in seconds."""
     found: list[tuple[str, float]] = []
+    counts = [sum(column) for column in zip(*(cell.buckets for cell in cells), strict=True)]
     bucket = seen = 0
     for bound in BOUNDS_US:
         while bucket_end(bucket) <= bound:
-            seen += sum(cell.buckets[bucket] for cell in cells)
+            seen += counts[bucket]
             bucket += 1
         found.append((repr(bound / 1_000_000), seen))
     return [*found, ("+Inf", sum(cell.count for cell in cells))]

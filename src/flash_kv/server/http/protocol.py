@@ -13,30 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from flash_kv.server.http.answers import Answer
-from flash_kv.server.http.app import CLIENT_GONE, CLOSE, Application
+from flash_kv.server.http.answers import Answer, Common
+from flash_kv.server.http.app import CLIENT_GONE, UNFORESEEN, Application, log
+from flash_kv.server.http.head_cy import has_small_body, head_size
 from flash_kv.server.http.problems import Problem
-from flash_kv.server.http.requests import Request, Scope
-from flash_kv.server.http.routing import Outcome, Route
+from flash_kv.server.http.requests import Request
+from flash_kv.server.http.routing import Outcome
 
 if TYPE_CHECKING:
     from flash_kv.server.service import Service
 
 # What has to come of a body within `transfer_timeout_s`.
 BODY_BYTES_MIN = 4096
-# A body of at most so much is awaited before its request begins.
-WHOLE_BYTES_MAX = 64 << 10
 # How long and how much a refused client may go on sending: a connection closed on unread bytes is reset, and the answer
 # lost.
 LINGER_S = 2.0
 LINGER_BYTES = 256 << 10
+# The methods of immediate routes: one word each, whose hash is known.
+METHODS = {b"GET": "GET", b"HEAD": "HEAD", b"PUT": "PUT", b"DELETE": "DELETE"}
 
 
 def finishing(application: Application, request: Request, outcome: Outcome) -> ASGI3Application:
@@ -50,9 +52,11 @@ def finishing(application: Application, request: Request, outcome: Outcome) -> A
 
 
 class Config(uvicorn.Config):
-    """uvicorn's settings, and the service that connections belong to."""
+    """uvicorn's settings, the service that connections belong to, and what every answer of this second begins with."""
 
     service: Service
+    stamp = Common()
+    stamp_of: list[tuple[bytes, bytes]] | None = None
 
 
 class Connection(HttpToolsProtocol):
@@ -67,9 +71,14 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         assert isinstance(config, Config)
+        self.config: Config = config
         self.settings = config.service.settings
+        self.header_bytes_max = self.settings.header_bytes_max
+        self.headers_max = self.settings.headers_max
         self.application: Application = config.loaded_app
-        now = self.loop.time()
+        # When bytes came last, and how many.
+        self.now = now = self.loop.time()
+        self.data_bytes = 0
         # Since when the head of a request is awaited, None while there is none; the first one from the beginning.
         self.head_since: float | None = now
         self.head_bytes = 0
@@ -112,10 +121,23 @@ class Connection(HttpToolsProtocol):
             if self.linger_bytes > LINGER_BYTES and self.active is None:
                 self.transport.abort()
             return
-        if self.head_since is not None:
-            self.head_bytes += len(data)
-        super().data_received(data)
-        if self.head_since is not None and self.head_bytes > self.settings.header_bytes_max:
+        self.now = self.loop.time()
+        self.data_bytes = len(data)
+        self.head_bytes += self.data_bytes
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            refusal, self.refusal = self.refusal, None
+            if refusal is None:
+                log.error("while a request was read", exc_info=error)
+                refusal = Problem(500, UNFORESEEN)
+            self.refuse(refusal)
+        except httptools.HttpParserError:
+            self.refuse(Problem(400, "the request is malformed", slug="malformed"))
+        except httptools.HttpParserUpgrade:
+            # There is nothing to upgrade to; `_start_task` has seen to the end.
+            pass
+        if self.head_since is not None and self.head_bytes > self.header_bytes_max:
             self.refuse(self._head_problem())
 
     def pause_writing(self) -> None:
@@ -129,8 +151,10 @@ class Connection(HttpToolsProtocol):
     # -- what the parser finds
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.head_since = self.loop.time()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.head_since = self.now
         self.head_bytes = 0
 
     def on_headers_complete(self) -> None:
@@ -138,19 +162,36 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             # The answer before was the last one.
             self._give_up(400, "nothing is read behind the last request of a connection")
-        route = self._immediate_route() if self._require_sound_head() else None
-        if route is not None:
-            self.pending = Request(cast("Scope", self.scope))
-            self.pending.route = route.path
-            self.pieces.clear()
-            self.body_bytes = self.window_bytes = 0
-            self.window_since = self.loop.time()
-        else:
+        headers = dict(self.headers)
+        try:
+            self._require_short_head()
+            is_small = has_small_body(self.parser.get_http_version(), self.url, self.headers, headers)
+        except Problem as problem:
+            # Raised on, it makes the parser end with an error.
+            self.refusal = problem
+            raise
+        request = self._immediate_request(headers) if is_small else None
+        if request is None:
             self._start_task()
+            return
+        self.pending = request
+        self.pieces = []
+        self.body_bytes = self.window_bytes = 0
+        self.window_since = self.now
 
     def _start_task(self) -> None:
+        """The way of ASGI, for whatever cannot be answered here and now."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        # It makes the scope, and a request that begins.
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
         waiting = len(self.pipeline)
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except httptools.HttpParserInvalidURLError:
+            # That of CONNECT is none.
+            self._give_up(400, "the request is malformed")
         if len(self.pipeline) == waiting:
             self.active = self.cycle
             self.body_bytes = self.window_bytes = 0
@@ -194,64 +235,41 @@ class Connection(HttpToolsProtocol):
             self.head_since = self.idle_since
         super().on_response_complete()
 
-    def _immediate_route(self) -> Route | None:
-        """The route of a request that can be answered here and now: nothing is before it, the route is made for it."""
-        url = self.url
-        if self.active is not None or self.pipeline or self.flow.write_paused or url[:1] != b"/":
+    def _immediate_request(self, headers: dict[bytes, bytes]) -> Request | None:
+        """A request that can be answered here and now: nothing is before it, its route is made for it."""
+        if self.active is not None or self.pipeline or self.flow.write_paused or self.parser.should_upgrade():
             return None
-        path, _, query = url.partition(b"?")
-        scope = self.scope
-        scope["method"] = method = self.parser.get_method().decode("ascii")
-        scope["raw_path"] = path
-        scope["query_string"] = query
-        return None if self.parser.should_upgrade() else self.application.immediate_route(method, path)
+        path, _, query = self.url.partition(b"?")
+        method = self.parser.get_method()
+        client = self.client
+        request = Request(
+            METHODS.get(method) or method.decode("ascii"), path, query, headers, client[0] if client else ""
+        )
+        return request if self.application.is_immediate(request) else None
 
     def _write_answer(self, request: Request, answer: Answer) -> None:
         """The whole answer at once."""
-        headers = [*self.server_state.default_headers, *answer.whole_headers()]
+        is_head = request.method == "HEAD"
         is_last = self.is_last or not self.parser.should_keep_alive()
-        if is_last:
-            headers.append(CLOSE)
-        body = b"" if request.method == "HEAD" else answer.body
-        lines = [STATUS_LINE[answer.status], *[b"%b: %b\r\n" % header for header in headers], b"\r\n", body]
-        self.transport.write(b"".join(lines))
+        config = self.config
+        if config.stamp_of is not self.server_state.default_headers:
+            # uvicorn makes a new list of them every second.
+            config.stamp_of = self.server_state.default_headers
+            config.stamp = Common(*config.stamp_of)
+        self.transport.write(answer.write_whole(config.stamp.lines, is_head=is_head, is_last=is_last))
         self.server_state.total_requests += 1
-        self.idle_since = self.loop.time()
-        self.application.observe(request, answer.status, len(body))
+        self.idle_since = self.now
+        self.application.observe(request, answer.status, 0 if is_head else len(answer.body))
         if is_last:
             self.transport.close()
 
-    def _require_sound_head(self) -> bool:
-        """True for a request with a small body, or none, that is there or will be soon.
-
-        It raises for a head that is refused, which makes the parser end with an error, the problem left in `refusal`.
-        """
-        size, hosts, codings, is_small = len(self.url), 0, 0, True
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                codings += 1
-                if value.strip().lower() != b"chunked":
-                    self._give_up(400, "the transfer coding has to be chunked")
-            elif name == b"content-length":
-                is_small = int(value) <= WHOLE_BYTES_MAX
-            elif name == b"expect":
-                is_small = False
-        version = self.parser.get_http_version()
-        if size > self.settings.header_bytes_max or len(self.headers) > self.settings.headers_max:
-            self.refusal = self._head_problem()
-            raise self.refusal
-        if version not in ("1.1", "1.0"):
-            self._give_up(505, "this is a server for HTTP/1.1")
-        if hosts != 1 and (hosts or version == "1.1"):
-            self._give_up(400, "a request needs one Host")
-        if codings > 1 or (codings and version == "1.0"):
-            self._give_up(400, "the transfer coding may be given once, and with HTTP/1.1")
-        if b"#" in self.url:
-            self._give_up(400, "a fragment is no part of a request: write %23 for #")
-        return is_small and not codings
+    def _require_short_head(self) -> None:
+        # The bytes that a head came in are more than it has: mostly there is nothing to add up.
+        is_short = not self.head_bytes and self.data_bytes <= self.header_bytes_max
+        if len(self.headers) > self.headers_max or not (
+            is_short or head_size(self.url, self.headers) <= self.header_bytes_max
+        ):
+            raise self._head_problem()
 
     def _give_up_pending(self, status: int) -> None:
         """The body of a request did not come whole."""
@@ -275,11 +293,6 @@ class Connection(HttpToolsProtocol):
         return Problem(431, text, slug="too-large", limit=settings.header_bytes_max)
 
     # -- refusals
-
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls for bytes that are no HTTP."""
-        refusal, self.refusal = self.refusal, None
-        self.refuse(refusal or Problem(400, "the request is malformed", slug="malformed"))
 
     def refuse(self, problem: Problem) -> None:
         """Answer with `problem`, if nothing else is being answered, and end the connection."""

@@ -6,11 +6,14 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, MutableMapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from flash_kv.server.auth import EVERYTHING, Grant
 from flash_kv.server.http.problems import Problem
+
+if TYPE_CHECKING:
+    from flash_kv.server.http.routing import Route
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,52 +34,50 @@ class Disconnected(Exception):
 class Request:
     """One request. `rest` is what follows the route's path, percent-decoded: a key, a name, or b""."""
 
-    __slots__ = (
-        "_headers",
-        "_query",
-        "began",
-        "bytes_in",
-        "grant",
-        "is_body_read",
-        "method",
-        "raw_rest",
-        "receive",
-        "route",
-        "scope",
-        "whole",
-    )
-
+    # Of these most requests need no other values, and the class's own cost them nothing.
     receive: Receive
+    raw_rest = b""
+    grant: Grant = EVERYTHING
+    # The whole body, where it was there before the handler was called.
+    whole: bytes | None = None
+    is_body_read = False
+    _query: dict[str, bytes] | None = None
+    # The route once it is found, and its path; "" while there is none.
+    found: Route | None = None
+    route = ""
+    # For the observers; the last three once it has ended: the status of the answer, 499 when the client went away
+    # before there was one; from the head to the last byte handed to the connection, a stream's whole life.
+    bytes_in = 0
+    bytes_out = 0
+    status = 0
+    duration_s = 0.0
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(
+        self, method: str, path: bytes, query: bytes, headers: dict[bytes, bytes], client: str
+    ) -> None:
         self.began = time.perf_counter()
-        self.scope = scope
-        # The path of the route, "" until there is one.
-        self.route = ""
-        # The whole body, where it was there before the handler was called.
-        self.whole: bytes | None = None
-        self.method: str = scope["method"]
-        self.raw_rest = b""
-        self.grant: Grant = EVERYTHING
-        self.bytes_in = 0
-        self.is_body_read = False
-        self._headers: dict[bytes, bytes] | None = None
-        self._query: dict[str, bytes] | None = None
+        self.method = method
+        # As the client wrote it.
+        self.path = path
+        self.query_string = query
+        # By their names in lower case.
+        self.headers = headers
+        # The address of the other side.
+        self.client = client
+
+    @classmethod
+    def of_scope(cls, scope: Scope) -> Request:
+        """The request that ASGI speaks of."""
+        client = scope.get("client")
+        return cls(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            dict(scope["headers"]),
+            client[0] if client else "",
+        )
 
     # -- the head
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        """The headers by their names in lower case."""
-        if self._headers is None:
-            self._headers = dict(self.scope["headers"])
-        return self._headers
-
-    @property
-    def client(self) -> str:
-        """The address of the other side."""
-        client = self.scope.get("client")
-        return client[0] if client else ""
 
     @property
     def rest(self) -> bytes:
@@ -86,7 +87,8 @@ class Request:
     @property
     def key(self) -> bytes:
         """`rest` as a key the request's token may touch. Problem 400 when it is empty, 403 when it may not."""
-        key = unquoted(self.raw_rest)
+        raw = self.raw_rest
+        key = unquoted(raw) if b"%" in raw else raw
         if not key:
             raise Problem(400, "a key must have at least one byte", slug="key-size")
         if self.grant.prefixes:
@@ -103,7 +105,7 @@ class Request:
     def query(self, allowed: Collection[str]) -> dict[str, bytes]:
         """The query's parameters, decoded as a form's are. Problem 400 for one that is not `allowed` or there twice."""
         if self._query is None:
-            self._query = parse_query(self.scope["query_string"])
+            self._query = parse_query(self.query_string)
         for name in self._query:
             if name not in allowed:
                 raise Problem(
@@ -113,7 +115,7 @@ class Request:
 
     def durability(self) -> DurabilityWord | None:
         """`?durability=process|always` where that is the only parameter; None when it is not given."""
-        if not self.scope["query_string"]:
+        if not self.query_string:
             return None
         return self.durability_of(self.query(("durability",)))
 
@@ -176,6 +178,7 @@ class Request:
             if message["type"] != "http.request":
                 return False
             dropped += len(message.get("body", b""))
+            self.bytes_in += len(message.get("body", b""))
             self.is_body_read = not message.get("more_body", False)
             if dropped > DISCARD_BYTES_MAX:
                 return False

@@ -49,6 +49,22 @@ class Table:
                 methods[method] = route
         # The longest first: the more special one wins.
         self._heads = sorted(self._tails, key=len, reverse=True)
+        # The beginning of the paths of immediate routes, as long as no route could be meant by more of a path.
+        heads = {route.path.partition("{")[0].encode() for route in self.routes if route.is_immediate}
+        others = [*self._exact, *self._tails]
+        self._immediate = tuple(
+            (head, self._tails[head])
+            for head in sorted(heads)
+            if head in self._tails and not any(other != head and other.startswith(head) for other in others)
+        )
+
+    def immediate(self, method: str, path: bytes) -> tuple[Route, bytes] | None:
+        """As `find`, of a route that is immediate; None when there is none, or when it takes `find` to see."""
+        for head, methods in self._immediate:
+            if path.startswith(head):
+                route = methods.get(method)
+                return (route, path[len(head) :]) if route is not None and route.is_immediate else None
+        return None
 
     def find(self, method: str, path: bytes) -> tuple[Route, bytes]:
         """The route and what follows its path, still encoded. Problem 404 or 405 when there is none."""

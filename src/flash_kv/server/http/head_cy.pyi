@@ -1,0 +1,6 @@
+WHOLE_BYTES_MAX: int
+
+def head_size(url: bytes, pairs: list[tuple[bytes, bytes]]) -> int: ...
+def has_small_body(
+    version: str, url: bytes, pairs: list[tuple[bytes, bytes]], headers: dict[bytes, bytes]
+) -> bool: ...
