@@ -119,7 +119,14 @@ def _batches() -> dict[str, Json]:
             {"ops": array({"oneOf": [put, delete]}), "require": array(condition)},
             additionalProperties=False,
         ),
-        "Committed": record({"etags": array(lsn_or_null, description="Of each write, in order.")}),
+        "Committed": record(
+            {
+                "etags": array(
+                    lsn_or_null,
+                    description="Of each write, in order; in a batch of deletes alone, of those whose keys were there.",
+                )
+            }
+        ),
         "Keys": record(
             {"keys": array(schema("KeyIn"))},
             {"values": flag("False: without the values.")},
