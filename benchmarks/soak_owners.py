@@ -21,6 +21,8 @@ from flash_kv.client.frames import FrameReader, pack
 
 NDJSON = "application/x-ndjson"
 KEYS_EACH = 40
+# Times 200 owners and 40 keys of some 900 bytes: more than the 16 MiB of changes kept for watchers.
+WARM_UPS = 4
 TTL_S = 1.0
 # Of the clock and of the answer's way.
 TTL_TOLERANCE_S = 0.2
@@ -290,8 +292,15 @@ class Owner:
         if reply is not None:
             self.expect("count", reply.json() == {"count": len(self.known)}, (reply.body, len(self.known)))
 
+    async def warm_up(self) -> None:
+        """Have all keys there, each written so often that what the server keeps of the last writes is full as well."""
+        for _ in range(WARM_UPS):
+            await self._load(self.keys)
+
     async def load(self) -> None:
-        keys = self.random.sample(self.keys, 5)
+        await self._load(self.random.sample(self.keys, 5))
+
+    async def _load(self, keys: list[str]) -> None:
         numbers: dict[str, int] = {}
         body = b""
         for key in keys:
@@ -300,7 +309,7 @@ class Owner:
         body += pack(b"", b"")
         reply = await self.wire.ask("load", "POST", "/v1/load", body, expected=(200,), Content_Type=FRAMES)
         if reply is not None:
-            self.expect("load", reply.json()["loaded"] == 5, reply.body)
+            self.expect("load", reply.json()["loaded"] == len(keys), reply.body)
             for key, number in numbers.items():
                 self.wrote(key, number)
 
