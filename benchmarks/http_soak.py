@@ -9,7 +9,8 @@ here, has to hold exactly what the clients know.
 
 Memory that grows: the median of what the server holds by itself (RssAnon) in the last fifth of the time is more than
 `--growth-mib` above that of the second fifth. Before the load all keys are written, and the buffers of the server are
-filled; the first fifth is left to warm up the rest.
+filled; the first fifth is left to warm up the rest. With 32 threads the allocator keeps some 100 MiB of free memory in
+its arenas, which comes and goes by 15 MiB while what is used stays the same.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--growth-mib", type=float, default=8.0, help="so much is noise of the allocator [8]")
+    parser.add_argument("--growth-mib", type=float, default=24.0, help="so much is noise of the allocator [24]")
     parser.add_argument("--directory", type=Path, help="where the temporary directory is made")
     arguments = parser.parse_args(words)
     tally = Tally()
