@@ -207,7 +207,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--growth-mib", type=float, default=24.0, help="so much is noise of the allocator [24]")
+    parser.add_argument(
+        "--growth-mib", type=float, default=24.0, help="so much is noise of the allocator [24]"
+    )
     parser.add_argument("--directory", type=Path, help="where the temporary directory is made")
     arguments = parser.parse_args(words)
     tally = Tally()
