@@ -161,6 +161,8 @@ class AsyncRemoteDB:
         try:
             async for chunk in self._transport.chunks(call, response):
                 for frame in reader.feed(chunk):
+                    # A client that was closed ends what it began, also what has come already.
+                    self._transport.require_open()
                     yield pick(frame)
                 if reader.is_at_end:
                     break
