@@ -308,3 +308,7 @@ class AsyncRemoteDB:
     async def backup(self, name: str) -> BackupReport:
         """Have the server copy the store under `name` into its folder of backups."""
         return await self._run(admin.backup(name))
+
+    async def cancel(self, job: admin.Job) -> bool:
+        """As `RemoteDB.cancel`."""
+        return await self._run(admin.cancel(job))

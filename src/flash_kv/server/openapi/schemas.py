@@ -174,6 +174,7 @@ def _observed() -> dict[str, Json]:
             {"state": text("Where it is.", enum=states)},
             {**job, "report": {"oneOf": [schema("VerifyReport"), {"type": "null"}]}},
         ),
+        "Job": record({"state": text("Where it is.", enum=states)}, job),
         "Segment": record(
             {
                 "id": integer("Its number."),
