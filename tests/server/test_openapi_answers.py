@@ -41,7 +41,7 @@ LINES = st.lists(
         {"value": st.text(st.characters(codec="utf-8"))},
         optional={
             "content_type": st.just("text/plain"),
-            "expires_at": st.floats(0, 1e10),
+            "expires_at": st.floats(0, 1e10, exclude_min=True),
             "lsn": st.integers(0),
         },
     ).flatmap(
