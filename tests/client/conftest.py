@@ -19,6 +19,7 @@ pytest.importorskip("uvicorn")
 
 import flash_kv
 from flash_kv.client.remote_db import RemoteDB
+from support.awaited import AwaitedDB
 from support.servers import Served, served
 
 SHARED = {"index": "btree", "io": "mmap"}
@@ -26,7 +27,7 @@ SHARED = {"index": "btree", "io": "mmap"}
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is beneath a server makes no difference to a client: one kind is enough, and a few of many variants."""
-    here = [item for item in items if item.path.stem.startswith("test_remote_")]
+    here = [item for item in items if item.path.stem.startswith(("test_remote_", "test_async_"))]
     seen: Counter[tuple[Path, str]] = Counter()
     on_btree = {_name(item) for item in here if _index(item) == "btree"}
     left_out = {
@@ -42,7 +43,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_sampled(item: pytest.Item, seen: Counter[tuple[Path, str]]) -> bool:
     """The first few of a test's many variants, then every ninth."""
     seen[_name(item)] += 1
-    return seen[_name(item)] <= 4 or seen[_name(item)] % 9 == 0
+    # Of the asynchronous client only how it drives the steps, which are the same, is its own.
+    first, step = (2, 20) if item.path.stem.startswith("test_async_") else (4, 9)
+    return seen[_name(item)] <= first or seen[_name(item)] % step == 0
 
 
 def _index(item: pytest.Item) -> str | None:
@@ -82,12 +85,15 @@ def db(server: Served) -> Iterator[RemoteDB]:
 
 
 @pytest.fixture
-def open_db(server: Served, tmp_path: Path, index: str, io: str) -> Iterator[Callable[..., RemoteDB]]:
+def open_db(
+    request: pytest.FixtureRequest, server: Served, tmp_path: Path, index: str, io: str
+) -> Iterator[Callable[..., Any]]:
     """`open_db(name="db", **options)`: a client of a store; of the same one when it is opened again."""
+    connect = AwaitedDB if request.path.stem.startswith("test_async_") else flash_kv.connect
     urls: dict[str, str] = {}
     with contextlib.ExitStack() as ends:
 
-        def open_one(name: str = "db", **options: Any) -> RemoteDB:
+        def open_one(name: str = "db", **options: Any) -> Any:
             wanted = {"index": index, "io": io, **options}
             if name not in urls:
                 if wanted == SHARED and not urls:
@@ -95,6 +101,6 @@ def open_db(server: Served, tmp_path: Path, index: str, io: str) -> Iterator[Cal
                     urls[name] = server.url
                 else:
                     urls[name] = ends.enter_context(served(tmp_path / name, **wanted)).url
-            return ends.enter_context(flash_kv.connect(urls[name]))
+            return ends.enter_context(connect(urls[name]))
 
         yield open_one

@@ -357,3 +357,25 @@ def test_durability_of_a_request_is_one_that_a_request_may_have(serve: Callable[
             db.batch(durability=wrong)  # type: ignore[arg-type]
         with pytest.raises(flash_kv.OptionsError, match="durability of a request"):
             db.put_record("k", "v", durability=wrong)  # type: ignore[arg-type]
+
+
+def test_a_job_that_was_cancelled_is_an_error_for_who_waits_for_it(serve: Callable[..., RemoteDB]) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answering(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path))
+        if request.method == "DELETE":
+            return (
+                httpx.Response(202, json={"state": "running"})
+                if len(asked) == 1
+                else problem(409, "not-running")
+            )
+        return httpx.Response(202, json={"state": "cancelled" if request.method == "GET" else "running"})
+
+    db = serve(answering)
+    assert db.cancel("backup") is True
+    assert db.cancel("verify") is False
+    assert asked == [("DELETE", "/base/v1/backup"), ("DELETE", "/base/v1/verify")]
+    with pytest.raises(RemoteError, match="verify was cancelled") as caught:
+        db.verify()
+    assert caught.value.status == 409

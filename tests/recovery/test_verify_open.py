@@ -282,3 +282,22 @@ def test_a_poisoned_store_can_be_checked(open_small: Open) -> None:
         db["after"] = b"lost"
     assert db.verify().is_ok
     assert content(db) == {b"before": b"durable"}
+
+
+def test_verify_tells_how_far_it_is_and_what_is_raised_ends_it(tmp_path: Path) -> None:
+    with open_with(tmp_path / "db") as db:
+        fill(db)
+        told: list[tuple[int, int]] = []
+        report = db.verify(progress=lambda done, total: told.append((done, total)))
+        assert report.is_ok
+        assert len(told) >= report.segments > 1
+        assert told == sorted(told)
+        assert told[0][0] == 0 < told[-1][0] < told[-1][1]
+
+        def give_up(done: int, total: int) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            db.verify(progress=give_up)
+        assert db.verify().is_ok
+        assert db.compact().bytes_reclaimed >= 0

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,43 @@ def test_a_compaction_is_cancelled(kept: Served, held: threading.Event) -> None:
     assert problem(kept.client.delete("/v1/compaction")) == (409, "not-running")
 
 
+@pytest.mark.parametrize("kind", ["verify", "backup"])
+def test_a_verification_and_a_backup_are_cancelled(
+    kept: Served, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    real = getattr(kept.db, kind)
+    directory = kept.service.settings.backup_directory
+    assert directory is not None
+    before = sorted(os.listdir(directory))
+
+    def wait(*arguments: Any, **more: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(kept.db, kind, wait)
+    with ThreadPoolExecutor(1) as pool:
+        body = {"name": "cancelled"} if kind == "backup" else {}
+        started = pool.submit(kept.client.post, f"/v1/{kind}", json=body)
+        assert begun.wait(60)
+        cancelling = kept.client.delete(f"/v1/{kind}")
+        go_on.set()
+        assert (cancelling.status_code, cancelling.json()["state"]) == (202, "running")
+        answer = started.result()
+    if kind == "backup":
+        assert problem(answer) == (409, "cancelled")
+    else:
+        assert answer.status_code == 202
+        cancelled = job(kept, kind)
+        assert (cancelled["state"], cancelled["progress"], "report" in cancelled) == ("cancelled", 0.0, False)
+        assert cancelled["bytes_total"] > 0
+    assert sorted(os.listdir(directory)) == before
+    assert problem(kept.client.delete(f"/v1/{kind}")) == (409, "not-running")
+
+
 def test_a_failed_job_says_why(kept: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(progress: object) -> None:
         raise flash_kv.StoreFullError("/s", "verify")
 
     monkeypatch.setattr(kept.db, "verify", fail)

@@ -153,3 +153,19 @@ def test_a_line_of_a_dump_is_one_object(server: Served) -> None:
     server.db[b"line"] = b'new\nline\xc2\x85\xe2\x80\xa8"'
     (line,) = server.client.get("/v1/dump?prefix=line").content.split(b"\n")[:-1]
     assert json.loads(line)["value"].encode() == server.db.pop(b"line")
+
+
+@pytest.mark.parametrize("expires_at", [0, 0.0, -1, 1e11, "1", True])
+def test_an_expiry_that_is_none_is_told_with_its_line(server: Served, expires_at: object) -> None:
+    line = json.dumps({"key": "expiry", "value": "", "expires_at": expires_at})
+    answer = server.client.post("/v1/load", content=line, headers={"Content-Type": "application/x-ndjson"})
+    assert answer.status_code == 422
+    assert answer.json()["line"] == 1
+    assert b"expiry" not in server.db
+
+
+def test_an_expiry_long_ago_is_loaded_and_gone(server: Served) -> None:
+    line = json.dumps({"key": "expiry", "value": "", "expires_at": 5e-324})
+    answer = server.client.post("/v1/load", content=line, headers={"Content-Type": "application/x-ndjson"})
+    assert (answer.status_code, answer.json()) == (200, {"loaded": 1})
+    assert b"expiry" not in server.db

@@ -18,8 +18,8 @@ pytest.importorskip("playwright", reason="the console's tests need playwright: p
 
 from playwright.sync_api import Browser, Page, Route, expect
 
-from support.browser import CHROMIUM, DEADLINE_MS, PHONE, Visit, chromium, visiting
-from support.console_api import FakeServer, serving
+from support.browser import CHROMIUM, DEADLINE_MS, PHONE, Visit, chromium, new_page, on_page, visiting
+from support.console_api import TICK_S, FakeServer, serving
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -42,9 +42,16 @@ def api() -> Iterator[FakeServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared_page(browser: Browser) -> Iterator[Page]:
+    """One page for all tests: making one takes longer than most of them. Each has an origin of its own."""
+    with new_page(browser) as page:
+        yield page
+
+
 @pytest.fixture
-def visit(browser: Browser, api: FakeServer) -> Iterator[Visit]:
-    with visiting(browser, api.url) as one:
+def visit(shared_page: Page, api: FakeServer) -> Iterator[Visit]:
+    with on_page(shared_page, api.url) as one:
         yield one
 
 
@@ -453,7 +460,7 @@ def test_at_phone_width_no_view_scrolls_sideways(browser: Browser, api: FakeServ
         for view in (*VIEWS, "keys?key=user:0003", "keys?new=1", "keys?key=long:" + "k" * 300):
             visit.go(view)
             expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
-            visit.page.wait_for_timeout(200)
+            visit.settle()
             assert visit.width() <= 360, view
         visit.go("keys?key=user:0003")
         expect(visit.page.get_by_label("Key browser")).to_be_hidden()
@@ -470,25 +477,26 @@ def brightness(page: Page) -> float:
     return sum(float(part) for part in re.findall(r"\d+(?:\.\d+)?", color)[:3]) / 3
 
 
-def test_dark_follows_the_system_until_it_is_switched(browser: Browser, api: FakeServer) -> None:
-    with visiting(browser, api.url, color_scheme="dark") as visit:
-        page = visit.page
-        visit.go("overview")
-        expect(page.get_by_role("button", name="Theme: as the system")).to_be_visible()
-        assert brightness(page) < 40
-        page.emulate_media(color_scheme="light")
-        assert brightness(page) > 220
-        page.get_by_role("button", name="Theme: as the system").click()
-        page.get_by_role("button", name="Theme: light").click()
-        expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
-        assert brightness(page) < 40
-        page.reload()
-        expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
-        assert brightness(page) < 40
+def test_dark_follows_the_system_until_it_is_switched(visit: Visit) -> None:
+    page = visit.page
+    page.emulate_media(color_scheme="dark")
+    visit.go("overview")
+    expect(page.get_by_role("button", name="Theme: as the system")).to_be_visible()
+    assert brightness(page) < 40
+    page.emulate_media(color_scheme="light")
+    assert brightness(page) > 220
+    page.get_by_role("button", name="Theme: as the system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert brightness(page) < 40
+    page.reload()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert brightness(page) < 40
 
 
 def test_nothing_moves_while_the_first_answers_come(visit: Visit) -> None:
     page = visit.page
+    # It stays with the page, and takes note of what no other test looks at.
     page.add_init_script(
         "window.moved = 0; new PerformanceObserver(list => { for (const one of list.getEntries())"
         " window.moved += one.value; }).observe({ type: 'layout-shift', buffered: true })"
@@ -496,6 +504,8 @@ def test_nothing_moves_while_the_first_answers_come(visit: Visit) -> None:
     for view in ("overview", "keys", "slow"):
         visit.go(view)
         page.reload()
-        page.wait_for_timeout(700)
+        visit.settle()
+        # The first figures of the stream.
+        page.wait_for_timeout(3000 * TICK_S)
         # 0.1 is what is called good; only what grows below the fold may count.
         assert page.evaluate("window.moved") < 0.1, view

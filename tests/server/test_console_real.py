@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,32 @@ def test_the_store_is_verified_and_backed_up(visit: Visit, filled: Served) -> No
     page.get_by_role("dialog").get_by_role("button", name="Back up").click()
     expect(page.get_by_role("region", name="Backups").get_by_role("term")).to_have_text("nightly")
     expect(page.get_by_role("region", name="Settings")).to_contain_text("store.segment_bytes_max")
+
+
+def test_a_time_to_live_is_given_and_shown(visit: Visit, filled: Served) -> None:
+    page = visit.page
+    visit.go("keys?prefix=user:00007&key=user:00007")
+    page.get_by_label("Time to live").fill("2h")
+    with page.expect_response(lambda response: response.request.method == "PUT"):
+        page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Save")).to_be_disabled()
+    page.reload()
+    expect(page.get_by_label("Time to live")).to_have_value(re.compile(r"2h|1h 59m"))
+    kept = filled.db.get_record(b"user:00007")
+    assert kept is not None
+    assert kept.expires_at == pytest.approx(time.time() + 7200, abs=60)
+
+
+def test_a_change_by_another_is_told_and_not_overwritten(visit: Visit, filled: Served) -> None:
+    page = visit.page
+    visit.expected_statuses = {412}
+    visit.go("keys?key=user:00008")
+    page.get_by_label("Value", exact=True).fill("mine")
+    filled.db[b"user:00008"] = b"theirs"
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Someone else has written or deleted this key")).to_be_visible()
+    assert filled.db[b"user:00008"] == b"theirs"
+    with page.expect_response(lambda response: response.request.method == "PUT"):
+        page.get_by_role("button", name="Overwrite").click()
+    expect(page.get_by_text("Someone else")).to_have_count(0)
+    assert filled.db[b"user:00008"] == b"mine"

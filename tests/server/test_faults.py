@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from flash_kv import DB, Options
 from flash_kv.io.faulty import Fault, FaultySystem
+from flash_kv.server.http import spool
 from flash_kv.server.http.app import Application
 from flash_kv.server.http.requests import Request
 from flash_kv.server.settings import ServerSettings
@@ -140,3 +142,27 @@ def test_a_failed_sync_is_told_for_a_write_that_asked_for_it(serve: Serve) -> No
     assert server.client.put("/v1/kv/a", content=b"1").status_code == 201
     assert server.client.put("/v1/kv/b?durability=always", content=b"1").status_code == 503
     system.heal()
+
+
+def test_a_body_for_which_there_is_no_space_is_refused_before_it_is_sent(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = os.statvfs_result((4096, 4096, 1 << 20, 1 << 20, 1000, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(spool.os, "statvfs", lambda path: free)
+    spool_bytes = server.service.settings.spool_bytes
+    value_bytes_max = server.service.settings.value_bytes_max
+    for size, status in (
+        (4096 * 1000 + 1, b"507"),
+        (4096 * 1000, b"100"),
+        (spool_bytes, b"100"),
+        # What nobody may send, however much space there is, has its own answer.
+        (value_bytes_max + 1, b"413"),
+    ):
+        with server.connect() as connection:
+            head = f"PUT /v1/kv/announced HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n"
+            connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            answer = connection.recv(1 << 16)
+            assert answer.startswith(b"HTTP/1.1 %b " % status), size
+    # Who does not ask first is answered once the body has been dropped.
+    assert server.client.put("/v1/kv/announced", content=bytes(4096 * 1000 + 1)).status_code == 507
+    assert server.client.get("/v1/kv/announced").status_code == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from flash_kv import OptionsError
 from flash_kv.server.settings import ServerSettings
-from support.servers import DEADLINE_S, served
+from support.servers import DEADLINE_S, read_all, served
 
 trustme = pytest.importorskip("trustme")
 
@@ -80,6 +81,22 @@ def test_mutual_tls_serves_only_clients_with_a_certificate(authority: trustme.CA
                 pytest.raises(httpx.TransportError),
             ):
                 client.get("/v1/kv/k")
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half of a greeting"])
+def test_a_handshake_that_stalls_is_ended(authority: trustme.CA, tmp_path: Path, said: bytes) -> None:
+    settings = {**settings_for(authority, tmp_path), "tls_handshake_timeout_s": 0.1}
+    with (
+        served(tmp_path / "db", settings) as server,
+        socket.create_connection(server.address, timeout=DEADLINE_S) as stalled,
+        httpx.Client(base_url=server.url, verify=context_of(authority)) as client,
+    ):
+        stalled.sendall(said)
+        assert client.put("/v1/kv/k", content=b"v").status_code == 201
+        began = time.monotonic()
+        assert read_all(stalled) == b""
+        # asyncio's own limit is a minute.
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ class Visit:
     expected_statuses: set[int] = field(default_factory=set)
     """Answers a test provokes; a browser reports each as an error of its own."""
     complaints: list[str] = field(default_factory=list)
+    in_flight: list[Request] = field(default_factory=list)
 
     def heard(self, message: ConsoleMessage) -> None:
         status = re.search(r"status of (\d{3})", message.text)
@@ -68,6 +69,20 @@ class Visit:
     def requested(self, request: Request) -> None:
         if not request.url.startswith((f"{self.url}/", f"blob:{self.url}/")):
             self.complaints.append(f"outside request: {request.url}")
+        if not request.url.startswith((f"{self.url}/v1/live", f"{self.url}/v1/watch")):
+            self.in_flight.append(request)
+
+    def answered(self, request: Request) -> None:
+        if request in self.in_flight:
+            self.in_flight.remove(request)
+
+    def settle(self) -> None:
+        """Wait until what the view asked for has come, streams left out, and is painted."""
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(frames)
+        while self.in_flight:
+            self.page.wait_for_timeout(5)
+        self.page.evaluate(frames)
 
     def go(self, view: str) -> None:
         self.page.goto(f"{self.url}/#/{view}")
@@ -79,17 +94,41 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
-    """A fresh page without anything kept; at its end, complaints are a failure."""
+def new_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A fresh page without anything kept."""
     context = browser.new_context(**{**DESKTOP, "locale": "en-GB", "service_workers": "block", **options})
     context.set_default_timeout(DEADLINE_MS)
     try:
-        page = context.new_page()
-        visit = Visit(page, url)
-        page.on("console", visit.heard)
-        page.on("pageerror", lambda error: visit.complaints.append(f"uncaught: {error}"))
-        page.on("request", visit.requested)
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+@contextmanager
+def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
+    """A visit on a fresh page; at its end, complaints are a failure."""
+    with new_page(browser, **options) as page, on_page(page, url) as visit:
+        yield visit
+
+
+@contextmanager
+def on_page(page: Page, url: str) -> Iterator[Visit]:
+    """A visit on a page that others use after it; what an origin keeps is kept by `url`, which is to be a new one."""
+    visit = Visit(page, url)
+    listeners = {
+        "console": visit.heard,
+        "pageerror": lambda error: visit.complaints.append(f"uncaught: {error}"),
+        "request": visit.requested,
+        "requestfinished": visit.answered,
+        "requestfailed": visit.answered,
+    }
+    for name, listener in listeners.items():
+        page.on(name, listener)  # type: ignore[call-overload]
+    try:
         yield visit
         assert visit.complaints == []
     finally:
-        context.close()
+        for name, listener in listeners.items():
+            page.remove_listener(name, listener)
+        page.unroute_all(behavior="ignoreErrors")
+        page.goto("about:blank")

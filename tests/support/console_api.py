@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
@@ -366,6 +367,17 @@ class FakeServer(ThreadingHTTPServer):
         self.token = ""
         self.cause = ""
         self.verified: dict[str, Any] = {"state": "idle", "started_at": None}
+        self.connections: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def end_connections(self) -> None:
+        """A browser that goes on to another page keeps those that are idle."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:
@@ -387,4 +399,5 @@ def serving() -> Iterator[FakeServer]:
         server.stopping.set()
         server.shutdown()
         thread.join()
+        server.end_connections()
         server.server_close()

@@ -460,3 +460,41 @@ def test_a_backup_has_the_identity_of_its_store(open_one: Open, tmp_path: Path) 
     assert (copied.store_id, copied.hash_key, copied.epoch) == (ours.store_id, ours.hash_key, ours.epoch)
     assert copied.segments == tuple(entry for entry in ours.segments if entry.sealed_bytes is not None)
     assert copied.last_lsn == ours.last_lsn == db.stats().lsn
+
+
+# Progress, and an end before the end
+
+
+def test_a_backup_tells_how_far_it_is(open_one: Open, tmp_path: Path) -> None:
+    db = open_one(system=FaultySystem(NO_LINKS, inner=UNSYNCED))
+    fill(db)
+    told: list[tuple[int, int]] = []
+    report = db.backup(tmp_path / "copy", progress=lambda done, total: told.append((done, total)))
+    assert told[0][0] == 0
+    assert told == sorted(told)
+    assert len(told) == report.segments + 1
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] == told[-1][1] > 0
+
+
+@pytest.mark.parametrize("system", [None, NO_LINKS], ids=["linked", "copied"])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_what_is_raised_meanwhile_ends_a_backup_and_leaves_nothing(
+    open_one: Open, tmp_path: Path, system: Fault | None, calls: int
+) -> None:
+    faults = () if system is None else (system,)
+    db = open_one(system=FaultySystem(*faults, inner=UNSYNCED))
+    fill(db)
+    before = sorted(os.listdir(tmp_path))
+    told: list[int] = []
+
+    def give_up(done: int, total: int) -> None:
+        told.append(done)
+        # All that is linked is one step.
+        if len(told) == (calls if faults else 1):
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        db.backup(tmp_path / "copy", progress=give_up)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert db.backup(tmp_path / "copy").keys == len(db)

@@ -43,7 +43,7 @@ def test_iterator_sees_the_moment_it_began(open_db: OpenDB) -> None:
     expected = dict(db.items())
     iterator = iter(db.items())
     seen = dict([next(iterator)])
-    for number in range(1000):
+    for number in range(0, 1000, 4):
         if number % 3 == 0:
             del db[b"%06d" % number]
         else:
@@ -51,7 +51,7 @@ def test_iterator_sees_the_moment_it_began(open_db: OpenDB) -> None:
         db[b"new %d" % number] = b""
     seen.update(iterator)
     assert seen == expected
-    assert len(db) == 1666
+    assert len(db) == 1166
 
 
 def test_iterator_begins_when_it_is_made_not_when_it_is_read(open_db: OpenDB) -> None:

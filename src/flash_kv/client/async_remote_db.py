@@ -161,6 +161,8 @@ class AsyncRemoteDB:
         try:
             async for chunk in self._transport.chunks(call, response):
                 for frame in reader.feed(chunk):
+                    # A client that was closed ends what it began, also what has come already.
+                    self._transport.require_open()
                     yield pick(frame)
                 if reader.is_at_end:
                     break
@@ -306,3 +308,7 @@ class AsyncRemoteDB:
     async def backup(self, name: str) -> BackupReport:
         """Have the server copy the store under `name` into its folder of backups."""
         return await self._run(admin.backup(name))
+
+    async def cancel(self, job: admin.Job) -> bool:
+        """As `RemoteDB.cancel`."""
+        return await self._run(admin.cancel(job))

@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 import httpx
 
-from flash_kv.client.calls import Answer, Call, Pause, Steps
+from flash_kv.client.calls import Answer, Call, Pause, Steps, require_process
 from flash_kv.client.problems import error_of
 from flash_kv.client.retrying import client_arguments, delay_before_retry, no_answer
 from flash_kv.client.settings import Settings
@@ -48,13 +48,9 @@ class AsyncTransport:
         if self.is_closed:
             raise ClosedError(self.settings.url, "client")
 
-    def is_own(self) -> bool:
-        """Whether the connections are those of this process, not of its parent."""
-        return self._pid == os.getpid()
-
     def _own_client(self) -> httpx.AsyncClient:
         self.require_open()
-        if not self.is_own():
+        if self._pid != os.getpid():
             _PUT_ASIDE.append(self._client)
             self._client, self._pid = self._make(self.settings), os.getpid()
         return self._client
@@ -116,9 +112,11 @@ class AsyncTransport:
 
     async def chunks(self, call: Call, response: httpx.Response) -> AsyncIterator[bytes]:
         """The content as it comes. ServerUnreachableError when it breaks off."""
+        pid = os.getpid()
         try:
             async for chunk in response.aiter_raw():
                 yield chunk
+                require_process(self.settings.url, pid)
         except httpx.TransportError as error:
             raise no_answer(self.settings.url, call, error) from error
 

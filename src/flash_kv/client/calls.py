@@ -7,6 +7,7 @@ So pop, which takes several calls, is written once and driven by both kinds of c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -15,7 +16,7 @@ from urllib.parse import quote
 from flash_kv.client.arguments import as_bound
 from flash_kv.client.errors import RemoteError
 from flash_kv.engine.views import Range
-from flash_kv.errors import OptionsError
+from flash_kv.errors import ForkedError, OptionsError
 
 T = TypeVar("T")
 PROBLEM = "application/problem+json"
@@ -88,6 +89,12 @@ def not_ours(status: int, why: str) -> RemoteError:
     return RemoteError(
         status, "Not an answer of FlashKV", f"{why}: check the URL, and what stands before the server"
     )
+
+
+def require_process(url: str, pid: int) -> None:
+    """ForkedError unless this is process `pid`: who reads on in a child takes what its parent waits for."""
+    if pid != os.getpid():
+        raise ForkedError(url, pid)
 
 
 def lsn_of(etag: str | None) -> int | None:

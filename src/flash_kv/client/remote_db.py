@@ -327,3 +327,10 @@ class RemoteDB(MutableMapping[bytes, bytes]):
     def backup(self, name: str) -> BackupReport:
         """Have the server copy the store under `name` into its folder of backups."""
         return self._run(admin.backup(name))
+
+    def cancel(self, job: admin.Job) -> bool:
+        """Have a job of the server end early; False when none of the kind runs.
+
+        Who waits for a verification or a backup gets RemoteError with status 409; nothing of a backup is left.
+        """
+        return self._run(admin.cancel(job))

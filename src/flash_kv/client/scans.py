@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import collections.abc
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flash_kv.client.arguments import as_bound
-from flash_kv.client.calls import PROBLEM, Answer, Bounds
+from flash_kv.client.calls import PROBLEM, Answer, Bounds, require_process
 from flash_kv.client.errors import ServerUnreachableError
 from flash_kv.client.frames import Frame, FrameReader
 from flash_kv.client.problems import error_of
@@ -73,6 +74,7 @@ class Scan(Iterator[Any]):
         self._reader = FrameReader()
         self._pending: Iterator[Frame] = iter(())
         self._error: FlashKVError | None = None
+        self._pid = os.getpid()
         self._response = transport.open(call)
         self._chunks = transport.chunks(call, self._response)
         self._is_open = True
@@ -95,6 +97,7 @@ class Scan(Iterator[Any]):
             self._take_more()
 
     def _take_more(self) -> None:
+        require_process(self._transport.settings.url, self._pid)
         try:
             chunk = next(self._chunks, None)
         except BaseException:
@@ -111,11 +114,12 @@ class Scan(Iterator[Any]):
         """Let go of the connection; the iterator is at its end."""
         if self._is_open:
             self._is_open = False
-            # What is left unread cannot be skipped, so the connection ends with it.
-            self._response.close()
+            # What is left unread cannot be skipped, so the connection ends with it, unless it is a parent's.
+            if self._pid == os.getpid():
+                self._response.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_is_open", False) and self._transport.is_own():
+        if getattr(self, "_is_open", False):
             self.close()
 
 

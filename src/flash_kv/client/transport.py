@@ -50,13 +50,9 @@ class Transport:
         if self.is_closed:
             raise ClosedError(self.settings.url, "client")
 
-    def is_own(self) -> bool:
-        """Whether the connections are those of this process, not of its parent."""
-        return self._pid == os.getpid()
-
     def _own_client(self) -> httpx.Client:
         self.require_open()
-        if not self.is_own():
+        if self._pid != os.getpid():
             _PUT_ASIDE.append(self._client)
             self._client, self._pid = self._make(self.settings), os.getpid()
         return self._client

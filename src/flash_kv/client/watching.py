@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flash_kv.client.calls import PROBLEM, Bounds, Call
+from flash_kv.client.calls import PROBLEM, Bounds, Call, require_process
 from flash_kv.client.errors import ServerUnreachableError
 from flash_kv.client.events import EventReader, WatchEvent, watch_event
 from flash_kv.client.retrying import FIRST_DELAY_S
@@ -53,6 +54,7 @@ class Watch(Iterator[WatchEvent]):
         self._begin()
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self._response = self._transport.open(self._call)
         self._chunks = self._transport.chunks(self._call, self._response)
         self._reader = EventReader()
@@ -71,6 +73,7 @@ class Watch(Iterator[WatchEvent]):
 
     def _take_more(self) -> None:
         self._transport.require_open()
+        require_process(self._transport.settings.url, self._pid)
         try:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -92,7 +95,8 @@ class Watch(Iterator[WatchEvent]):
         """Let go of the connection; the iterator is at its end."""
         if self._is_open:
             self._is_open = False
-            self._response.close()
+            if self._pid == os.getpid():
+                self._response.close()
 
     def __enter__(self) -> Watch:
         return self
@@ -101,5 +105,5 @@ class Watch(Iterator[WatchEvent]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_is_open", False) and self._transport.is_own():
+        if getattr(self, "_is_open", False):
             self.close()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,19 +37,20 @@ if TYPE_CHECKING:
 COPY_BYTES = 4 * 1024**2
 
 
-def backup(db: DB, dest: StrPath) -> BackupReport:
-    """Copy `db` as it is now to the new directory `dest`.
+def backup(db: DB, dest: StrPath, progress: Callable[[int, int], object] | None = None) -> BackupReport:
+    """Copy `db` as it is now to the new directory `dest`; `progress` as for `DB.backup`.
 
     StorageError when `dest` exists, lies inside the store or cannot be written, StoreFullError when its disk
     is full, LockedError while another backup to `dest` is running; none of them leaves anything behind.
     """
     started = time.monotonic()
     with Staging(db._system, dest, "backup", apart_from=db.path) as staging:
-        run = _Backup(db, staging)
+        run = _Backup(db, staging, progress)
         try:
             staging.lock()
             run.seal_active()
             moment = run.take()
+            run.tell()
             run.finish()
         except FlashKVError:
             raise
@@ -68,8 +70,11 @@ def backup(db: DB, dest: StrPath) -> BackupReport:
 class _Backup:
     """One call's work in its staging directory."""
 
-    def __init__(self, db: DB, staging: Staging) -> None:
+    def __init__(self, db: DB, staging: Staging, progress: Callable[[int, int], object] | None) -> None:
         self._db = db
+        self._progress = progress
+        self._bytes_done = 0
+        self._bytes_total = 0
         self._system = db._system
         self._directory = staging.path
         self._entries: list[SegmentEntry] = []
@@ -114,9 +119,16 @@ class _Backup:
                         continue
                     if not part.is_sealed or not self._link(part):
                         unlinked.append(part)
+            self._bytes_total = sum(part.end for part in moment.parts if not part.is_empty)
+            self._bytes_done = self._bytes_total - sum(part.end for part in unlinked)
             for part in unlinked:
                 self._copy(part)
         return moment
+
+    def tell(self) -> None:
+        """Say how far it is. Never under a lock: who is told may take its time, or end the backup."""
+        if self._progress is not None:
+            self._progress(self._bytes_done, self._bytes_total)
 
     def finish(self) -> None:
         """Write the manifest, last: a directory without one is no store."""
@@ -152,8 +164,10 @@ class _Backup:
         fd = self._system.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
         try:
             for offset in range(0, part.end, COPY_BYTES):
+                self.tell()
                 piece = _read(self._db, part.segment, offset, min(COPY_BYTES, part.end - offset))
                 self._system.write_at(fd, piece, offset)
+                self._bytes_done += len(piece)
             self._system.sync_file(fd)
             self.bytes_copied += part.end
             if part.is_sealed:

@@ -479,19 +479,24 @@ class DB(DictMethods):
         if self.closed or self._has_forked():
             self._refuse(False)
 
-    def backup(self, dest: StrPath) -> BackupReport:
+    def backup(self, dest: StrPath, *, progress: Callable[[int, int], object] | None = None) -> BackupReport:
         """Copy the store as it is now to the new directory `dest`, which then opens as a store.
 
         Segments are hard-linked where `dest` is on the same file system, else copied. Writers go on. `dest`
-        appears whole or not at all.
+        appears whole or not at all. `progress(bytes_done, bytes_total)` is called every few megabytes; an exception of
+        it ends the backup, leaves nothing behind, and is passed on.
         """
         self.check_open()
-        return backup(self, dest)
+        return backup(self, dest, progress)
 
-    def verify(self) -> VerifyReport:
-        """Read and check every record, hint file and the manifest; all damage is in the report, none is raised."""
+    def verify(self, *, progress: Callable[[int, int], object] | None = None) -> VerifyReport:
+        """Read and check every record, hint file and the manifest; all damage is in the report, none is raised.
+
+        `progress(bytes_done, bytes_total)` is called before each segment; an exception of it ends the check and is
+        passed on.
+        """
         self.check_open()
-        return verify_open(self)
+        return verify_open(self, progress)
 
     def stats(self) -> Stats:
         """The state of the store, in O(segments)."""

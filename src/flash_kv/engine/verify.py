@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,8 +123,8 @@ def verify(path: StrPath, *, system: System = REAL) -> VerifyReport:
 # -- an open store
 
 
-def verify_open(db: DB) -> VerifyReport:
-    """Check an open store as `verify` does, and its index against its log.
+def verify_open(db: DB, progress: Callable[[int, int], object] | None = None) -> VerifyReport:
+    """Check an open store as `verify` does, and its index against its log; `progress` as for `DB.verify`.
 
     For the index it needs, while it runs, about as much memory again as the index has. ClosedError when the
     store is closed meanwhile.
@@ -134,7 +135,11 @@ def verify_open(db: DB) -> VerifyReport:
         with db.snapshot():
             moment, live_bytes, tally.damages = _take_moment(db)
             tally.add_manifest(db._system)
+            bytes_done, bytes_total = 0, sum(part.end for part in moment.parts)
             for part in moment.parts:
+                if progress is not None:
+                    progress(bytes_done, bytes_total)
+                bytes_done += part.end
                 one = _PartCheck(db, part)
                 checks.append(one)
                 tally.add(one.segment, one.hint)

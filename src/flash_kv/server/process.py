@@ -40,11 +40,28 @@ class Server(uvicorn.Server):
         self.service.connection_count = lambda: len(self.server_state.connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn would give a TLS handshake the 60 s of asyncio: it gets no sockets to listen at, they are listened at
+        # here.
+        await super().startup([])
+        await self._listen(sockets or [])
         settings = self.service.settings
         shortest_s = min(settings.header_timeout_s, settings.transfer_timeout_s, settings.idle_timeout_s)
         sweep = sweep_for_ever(self.server_state, min(1.0, shortest_s / 4))
         self.sweeper = asyncio.create_task(sweep, name="sweep")
+
+    async def _listen(self, sockets: list[socket.socket]) -> None:
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connect() -> asyncio.Protocol:
+            return Connection(config, self.server_state, self.lifespan.state, loop)
+
+        # Without TLS no time for it may be given.
+        timeout_s = self.service.settings.tls_handshake_timeout_s if config.ssl else None
+        for one in sockets:
+            server = await loop.create_server(
+                connect, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=timeout_s
+            )
+            self.servers.append(server)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.stopping.set()

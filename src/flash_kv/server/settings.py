@@ -107,6 +107,9 @@ class ServerSettings:
     # Seconds a client has for the head of a request; default 10.
     header_timeout_s: float = 10.0
 
+    # Seconds a client has for the TLS handshake; default 10.
+    tls_handshake_timeout_s: float = 10.0
+
     # Seconds a client may take for 4 KiB of a body, and for taking 48 KiB of an answer; default 30.
     transfer_timeout_s: float = 30.0
 
@@ -180,7 +183,13 @@ class ServerSettings:
             for name, (low, high) in limits.items()
             if type(getattr(self, name)) is not int or not low <= getattr(self, name) <= high
         ]
-        for name in ("header_timeout_s", "transfer_timeout_s", "idle_timeout_s", "stop_timeout_s"):
+        for name in (
+            "header_timeout_s",
+            "tls_handshake_timeout_s",
+            "transfer_timeout_s",
+            "idle_timeout_s",
+            "stop_timeout_s",
+        ):
             if not _is_positive(getattr(self, name)):
                 faults.append(
                     f"{name} must be above 0 and at most 86400 seconds, not {getattr(self, name)!r}"

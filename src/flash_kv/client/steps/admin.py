@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from flash_kv.client import reports
 from flash_kv.client.calls import PROBLEM, Answer, Pause, Steps, json_call
@@ -16,6 +16,7 @@ from flash_kv.engine.reports import BackupReport, CompactionProgress, Compaction
 PAUSE_S_MIN = 0.01
 PAUSE_S_MAX = 0.5
 
+Job = Literal["compaction", "verify", "backup"]
 Progress = Callable[[CompactionProgress], object]
 
 
@@ -54,6 +55,12 @@ def verify() -> Steps[VerifyReport]:
     return reports.verification(_report(state))
 
 
+def cancel(job: Job) -> Steps[bool]:
+    """Have an operation end early; False when none of the kind runs."""
+    answer = yield json_call("DELETE", f"/v1/{job}", accepts=(409,))
+    return answer.status != 409
+
+
 def _begun(path: str, job: str, body: dict[str, Any]) -> Steps[None]:
     """Start an operation, unless it runs already. RemoteError when another one does."""
     answer = yield json_call("POST", path, body, accepts=(409,))
@@ -71,6 +78,8 @@ def _ended(path: str, progress: Progress | None) -> Steps[dict[str, Any]]:
             raise RemoteError(
                 500, f"{path} failed", str(state.get("error") or state.get("detail") or ""), state
             )
+        if state.get("state") == "cancelled" and not state.get("report"):
+            raise RemoteError(409, f"{path} was cancelled", "", state)
         if state.get("state") != "running":
             return state
         if progress is not None and not (yield from _goes_on(path, progress, state)):

@@ -14,7 +14,7 @@ from flash_kv.server.http.answers import Answer, json_answer
 from flash_kv.server.http.problems import Problem
 from flash_kv.server.http.requests import Request
 from flash_kv.server.http.routing import Route
-from flash_kv.server.jobs import Job, Jobs
+from flash_kv.server.jobs import Job, Jobs, Kind
 from flash_kv.server.service import Service
 
 BODY_BYTES_MAX = 4096
@@ -34,10 +34,12 @@ class Maintenance:
         return [
             Route("GET", "/v1/compaction", self.compaction, "admin"),
             Route("POST", "/v1/compaction", self.compact, "admin"),
-            Route("DELETE", "/v1/compaction", self.cancel, "admin"),
+            Route("DELETE", "/v1/compaction", self.cancel_compaction, "admin"),
             Route("GET", "/v1/verify", self.verification, "admin"),
             Route("POST", "/v1/verify", self.verify, "admin"),
+            Route("DELETE", "/v1/verify", self.cancel_verification, "admin"),
             Route("POST", "/v1/backup", self.backup, "admin"),
+            Route("DELETE", "/v1/backup", self.cancel_backup, "admin"),
             Route("GET", "/v1/backups", self.backups, "admin"),
         ]
 
@@ -58,9 +60,18 @@ class Maintenance:
         self.jobs.compact()
         return json_answer(self.jobs.last["compaction"].as_dict(), 202)
 
-    async def cancel(self, request: Request) -> Answer:
+    async def cancel_compaction(self, request: Request) -> Answer:
+        return self._cancel("compaction", request)
+
+    async def cancel_verification(self, request: Request) -> Answer:
+        return self._cancel("verify", request)
+
+    async def cancel_backup(self, request: Request) -> Answer:
+        return self._cancel("backup", request)
+
+    def _cancel(self, kind: Kind, request: Request) -> Answer:
         request.query(())
-        return json_answer(self.jobs.cancel("compaction").as_dict(), 202)
+        return json_answer(self.jobs.cancel(kind).as_dict(), 202)
 
     async def verification(self, request: Request) -> Answer:
         request.query(())
@@ -69,7 +80,7 @@ class Maintenance:
     async def verify(self, request: Request) -> Answer:
         request.query(())
         await _object(request, ())
-        self.jobs.start("verify", lambda job: self.service.db.verify())
+        self.jobs.verify()
         return json_answer(self.jobs.last["verify"].as_dict(), 202)
 
     async def backup(self, request: Request) -> Answer:
@@ -88,12 +99,14 @@ class Maintenance:
             # Not followed: a link that somebody put there is something that is there.
             if os.path.lexists(target):
                 raise StorageError(errno.EEXIST, target, "back up to")
-            return self.service.db.backup(target)
+            return self.service.db.backup(target, progress=job.note)
 
         done = self.jobs.start("backup", copy)
         job = self.jobs.last["backup"]
         # The backup goes on when the client does not wait for it.
         await asyncio.shield(asyncio.wrap_future(done))
+        if job.state == "cancelled":
+            raise Problem(409, "the backup was cancelled, and nothing of it is left", slug="cancelled")
         if job.error is not None:
             raise _failure(job, target)
         assert isinstance(job.report, BackupReport)

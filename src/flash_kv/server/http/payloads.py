@@ -68,8 +68,8 @@ def ttl_in(element: dict[str, Any], where: dict[str, Any]) -> float | None:
 def expiry_in(element: dict[str, Any], where: dict[str, Any]) -> float | None:
     """`expires_at` of an element, in seconds since 1970; the past is fine for what is loaded."""
     seconds = _number(element, "expires_at", where)
-    if seconds is not None and not 0 <= seconds <= TTL_S_MAX:
-        raise invalid(f"'expires_at' is from 0 to {TTL_S_MAX:.0f} seconds", where)
+    if seconds is not None and not 0 < seconds <= TTL_S_MAX:
+        raise invalid(f"'expires_at' is above 0 and at most {TTL_S_MAX:.0f} seconds", where)
     return seconds
 
 

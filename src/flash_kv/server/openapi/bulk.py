@@ -29,7 +29,7 @@ BATCH: Json = operation(
     "Commit several writes as one",
     {
         200: json_answer(
-            "All of it is committed; the ETag of each write, in order, null for a delete of a key that was absent.",
+            "All of it is committed; the ETags of its writes, in order.",
             schema("Committed"),
             {"etags": ['"43"', '"44"']},
         )
@@ -116,10 +116,16 @@ WATCH: Json = operation(
     parameters=[
         *shared("Prefix"),
         query(
-            "since", "Changes above this LSN; those from now on, where it is not given.", integer("An LSN.")
+            "since",
+            "Changes above this LSN; those from now on, where it is not given.",
+            integer("An LSN.", maximum=2**63 - 1),
         ),
         query("values", "With the values.", flag("With the values.")),
-        header("Last-Event-ID", "As `since`; what an EventSource sends when it comes back.", text("An LSN.")),
+        header(
+            "Last-Event-ID",
+            "As `since`; what an EventSource sends when it comes back.",
+            text("An LSN.", pattern="^[0-9]{1,18}$"),
+        ),
     ],
 )
 

@@ -86,6 +86,12 @@ _VERIFY: Json = {
         {202: json_answer("It has begun.", schema("Verification"))},
         problems=(409,),
     ),
+    "delete": _admin(
+        "cancelVerification",
+        "End a verification early",
+        {202: json_answer("It ends with the segment that it reads.", schema("Verification"))},
+        problems=(409,),
+    ),
 }
 
 PATHS: dict[str, Json] = {
@@ -121,7 +127,13 @@ PATHS: dict[str, Json] = {
                 record({"name": _NAME}, additionalProperties=False), {"name": "before-upgrade"}
             ),
             problems=(404, 409, 413, 422, 507),
-        )
+        ),
+        "delete": _admin(
+            "cancelBackup",
+            "End a backup early",
+            {202: json_answer("It is being ended; nothing of it will be left.", schema("Job"))},
+            problems=(409,),
+        ),
     },
     "/v1/backups": {
         "get": _admin(

@@ -119,7 +119,14 @@ def _batches() -> dict[str, Json]:
             {"ops": array({"oneOf": [put, delete]}), "require": array(condition)},
             additionalProperties=False,
         ),
-        "Committed": record({"etags": array(lsn_or_null, description="Of each write, in order.")}),
+        "Committed": record(
+            {
+                "etags": array(
+                    lsn_or_null,
+                    description="Of each write, in order; in a batch of deletes alone, of those whose keys were there.",
+                )
+            }
+        ),
         "Keys": record(
             {"keys": array(schema("KeyIn"))},
             {"values": flag("False: without the values.")},
@@ -167,6 +174,7 @@ def _observed() -> dict[str, Json]:
             {"state": text("Where it is.", enum=states)},
             {**job, "report": {"oneOf": [schema("VerifyReport"), {"type": "null"}]}},
         ),
+        "Job": record({"state": text("Where it is.", enum=states)}, job),
         "Segment": record(
             {
                 "id": integer("Its number."),
