@@ -382,10 +382,8 @@ class DB(DictMethods):
 
     def _index_without(self, segment_id: int, offset: int, size: int) -> tuple[Index, int]:
         """An index of the log as it is but for one commit, and its keys. Requires: poisoned, space lock held."""
-        runs = []
-        for segment in self._segments.open.values():
-            hole = (offset, size) if segment.segment_id == segment_id else None
-            runs += recovery.read_again(self._segments, segment, hole)
+        holes = {segment_id: (offset, size)}
+        runs = recovery.read_again(self._segments, holes)
         index = self._index_keeper.new_nameless()
         return index, recovery.fill_index(self._segments, index, self._table, runs)
 
@@ -483,8 +481,7 @@ class DB(DictMethods):
         """Copy the store as it is now to the new directory `dest`, which then opens as a store.
 
         Segments are hard-linked where `dest` is on the same file system, else copied. Writers go on. `dest`
-        appears whole or not at all. `progress(bytes_done, bytes_total)` is called every few megabytes; an exception of
-        it ends the backup, leaves nothing behind, and is passed on.
+        appears whole or not at all. `progress(bytes_done, bytes_total)` is called every few megabytes, and may raise.
         """
         self.check_open()
         return backup(self, dest, progress)
@@ -492,8 +489,7 @@ class DB(DictMethods):
     def verify(self, *, progress: Callable[[int, int], object] | None = None) -> VerifyReport:
         """Read and check every record, hint file and the manifest; all damage is in the report, none is raised.
 
-        `progress(bytes_done, bytes_total)` is called before each segment; an exception of it ends the check and is
-        passed on.
+        `progress(bytes_done, bytes_total)` is called before each segment, and may raise to end the check.
         """
         self.check_open()
         return verify_open(self, progress)

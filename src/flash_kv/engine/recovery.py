@@ -372,24 +372,25 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
         raise CorruptionError(path, error.offset, "a record is damaged") from error
 
 
-def read_again(segments: SegmentSet, segment: Segment, hole: tuple[int, int] | None) -> list[HintRun]:
-    """What a segment of an open store holds now, up to where it is used; not the commit at a `hole` (offset, size)."""
-    start, used = SEGMENT_HEADER_SIZE, segments.store._segment_counts(segment.segment_id)["used"]
-    parts = [(start, used)] if hole is None else [(start, hole[0]), (sum(hole), used)]
+def read_again(segments: SegmentSet, holes: dict[int, tuple[int, int]]) -> list[HintRun]:
+    """What the segments of an open store hold now, but for a commit in each (offset, size) of `holes`, by segment."""
     runs = []
-    for begin, end in parts:
-        scan = scan_segment(
-            segment.source(),
-            end,
-            store_id=segments.store_id,
-            segment_id=segment.segment_id,
-            epoch=segment.epoch,
-            is_sealed=True,
-            is_ordered=segment.origin == "writer",
-            start=begin,
-        )
-        scan.require_sound(segment.path)
-        runs.append(build_hint(scan))
+    for segment in segments.open.values():
+        used = segments.store._segment_counts(segment.segment_id)["used"]
+        hole = holes.get(segment.segment_id, (used, 0))
+        for start, end in ((SEGMENT_HEADER_SIZE, hole[0]), (sum(hole), used)):
+            scan = scan_segment(
+                segment.source(),
+                end,
+                store_id=segments.store_id,
+                segment_id=segment.segment_id,
+                epoch=segment.epoch,
+                is_sealed=True,
+                is_ordered=segment.origin == "writer",
+                start=start,
+            )
+            scan.require_sound(segment.path)
+            runs.append(build_hint(scan))
     return runs
 
 

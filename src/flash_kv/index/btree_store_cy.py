@@ -192,7 +192,7 @@ class NodeStore:
         """Make the tree empty. Readers that are under way find nothing or start over."""
         tree: cython.pointer(Tree) = self.tree
         i: cython.int
-        tree.version |= 1
+        store_release64(cython.address(tree.version), tree.version | 1)
         fence_release()
         tree.root = 0
         store_release64(cython.address(tree.top), 0)
