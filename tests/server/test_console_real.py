@@ -127,6 +127,7 @@ def test_a_time_to_live_is_given_and_shown(visit: Visit, filled: Served) -> None
     expect(page.get_by_role("button", name="Save")).to_be_disabled()
     page.reload()
     expect(page.get_by_label("Time to live")).to_have_value(re.compile(r"2h|1h 59m"))
+    expect(page.get_by_role("option", name=re.compile(r"user:00007 *ends in (2h|1h 59m)"))).to_be_visible()
     kept = filled.db.get_record(b"user:00007")
     assert kept is not None
     assert kept.expires_at == pytest.approx(time.time() + 7200, abs=60)

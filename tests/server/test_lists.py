@@ -74,7 +74,21 @@ def test_a_page_may_have_one_item(listed: Served) -> None:
 def test_a_page_has_values_unless_only_keys_are_wanted(listed: Served) -> None:
     get = listed.client.get
     assert get("/v1/kv?limit=1").json()["items"] == [{"key": "a/000", "value": "v0", "lsn": 1}]
-    assert get("/v1/kv?limit=1&keys_only=true").json()["items"] == [{"key": "a/000"}]
+    assert get("/v1/kv?limit=1&keys_only=true").json()["items"] == [
+        {"key": "a/000", "value_bytes": 2, "lsn": 1}
+    ]
+
+
+def test_keys_alone_come_with_the_size_of_their_values_and_their_end(server: Served) -> None:
+    lsn = server.db.put_record("ends", bytes(3000), expires_at=2e9)
+    target = "/v1/kv?prefix=ends&keys_only=true"
+    item = {"key": "ends", "value_bytes": 3000, "lsn": lsn, "expires_at": 2e9}
+    assert server.client.get(target).json()["items"] == [item]
+    (line,) = server.client.get(target, headers={"Accept": NDJSON}).text.splitlines()
+    assert json.loads(line) == item
+    framed = server.client.get(target, headers={"Accept": FRAMES}).content
+    assert framed == frames.HEAD.pack(4, 0, lsn) + b"ends" + frames.END
+    del server.db["ends"]
 
 
 def test_what_is_no_text_is_base64(server: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
@@ -30,7 +31,7 @@ KEYS_AT_A_TIME = 20_000
 DELETES_AT_A_TIME = 1000
 LIMIT_MAX = 2**63 - 1
 
-Item = tuple[bytes, Record | None]
+Item = tuple[bytes, Record]
 
 
 def routes(service: Service) -> list[Route]:
@@ -112,15 +113,15 @@ class Lists:
                 if len(items) == limit or size > PAGE_BYTES_MAX:
                     cursor = bounds.cursor(last)
                     break
-                items.append(item_fields(key, record))
-                size += len(key) + (0 if record is None else len(record.value))
+                items.append(item_fields(key, record, keys_only))
+                size += len(key) + (0 if keys_only else len(record.value))
                 last = key
         return json_answer({"items": items, "cursor": cursor})
 
     def _stream(self, form: Header, bounds: Bounds, keys_only: bool, limit: int) -> Answer:
         # Errors of the range are told before the stream begins.
         self.db.keys(**bounds.view)
-        encode = line if form is NDJSON else frame
+        encode = functools.partial(line if form is NDJSON else frame, keys_only=keys_only)
         end = b"" if form is NDJSON else frames.END
         return Answer(200, [form], stream=self._chunks(bounds, keys_only, limit, encode, end))
 
@@ -129,7 +130,7 @@ class Lists:
         bounds: Bounds,
         keys_only: bool,
         limit: int,
-        encode: Callable[[bytes, Record | None], bytes],
+        encode: Callable[[bytes, Record], bytes],
         end: bytes,
     ) -> AsyncGenerator[bytes, None]:
         with self.db.snapshot() as snapshot:
@@ -142,13 +143,11 @@ class Lists:
 
 
 def scan(snapshot: Snapshot, bounds: Bounds, keys_only: bool) -> Iterator[Item]:
-    """The records of a range; without their values where only keys are wanted."""
-    if keys_only:
-        return ((key, None) for key in snapshot.keys(**bounds.view))
-    return snapshot.records(**bounds.view)
+    """The records of a range; without a copy of their values where only keys are wanted."""
+    return snapshot.records(**bounds.view, view=keys_only)
 
 
-def next_slice(items: Iterator[Item], encode: Callable[[bytes, Record | None], bytes]) -> bytes:
+def next_slice(items: Iterator[Item], encode: Callable[[bytes, Record], bytes]) -> bytes:
     """The next items encoded, so many that it is worth while; b"" at the end."""
     pieces, size = [], 0
     for key, record in items:
@@ -159,28 +158,30 @@ def next_slice(items: Iterator[Item], encode: Callable[[bytes, Record | None], b
     return b"".join(pieces)
 
 
-def item_fields(key: bytes, record: Record | None) -> dict[str, Any]:
-    """A record as JSON has it; its key alone where nothing else was asked for."""
+def item_fields(key: bytes, record: Record, keys_only: bool = False) -> dict[str, Any]:
+    """A record as JSON has it; with `keys_only` the size of its value in the place of it."""
     fields: dict[str, Any] = key_fields(key)
-    if record is not None:
+    if keys_only:
+        fields["value_bytes"] = len(record.value)
+    else:
         fields.update(value_fields(record.value))
-        fields["lsn"] = record.lsn
-        if record.meta:
-            fields["content_type"] = content_type_of(record.meta).decode()
-        if record.expires_at is not None:
-            fields["expires_at"] = record.expires_at
+    fields["lsn"] = record.lsn
+    if record.meta:
+        fields["content_type"] = content_type_of(record.meta).decode()
+    if record.expires_at is not None:
+        fields["expires_at"] = record.expires_at
     return fields
 
 
-def line(key: bytes, record: Record | None) -> bytes:
+def line(key: bytes, record: Record, *, keys_only: bool) -> bytes:
     """A record as one line of NDJSON."""
-    return json_bytes(item_fields(key, record)) + b"\n"
+    return json_bytes(item_fields(key, record, keys_only)) + b"\n"
 
 
-def frame(key: bytes, record: Record | None) -> bytes:
-    """A record as one frame."""
-    if record is None:
-        return frames.HEAD.pack(len(key), 0, 0) + key
+def frame(key: bytes, record: Record, *, keys_only: bool) -> bytes:
+    """A record as one frame; with `keys_only` one without a value."""
+    if keys_only:
+        return frames.HEAD.pack(len(key), 0, record.lsn) + key
     return b"".join((frames.HEAD.pack(len(key), len(record.value), record.lsn), key, record.value))
 
 

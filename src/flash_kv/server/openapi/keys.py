@@ -117,7 +117,7 @@ LIST_PATH: Json = {
             *_BOUNDS,
             query("reverse", "In falling order.", flag("Falling.")),
             query("limit", "Items of a page.", integer("Items.", low=1, maximum=1000)),
-            query("keys_only", "Without the values.", flag("No values.")),
+            query("keys_only", "Without the values: their sizes.", flag("No values.")),
             query("cursor", "From the page before; the other parameters as they were.", text("A cursor.")),
         ],
         problems=(422,),

@@ -69,7 +69,11 @@ def _schemas() -> dict[str, Json]:
             description="RFC 9457.",
         ),
         "KeyIn": {"oneOf": [text("A key that is text.", minLength=1), key_in]},
-        "Item": record({}, {**KEY, **VALUE, "lsn": LSN, **named}, oneOf=_either("key")),
+        "Item": record(
+            {},
+            {**KEY, **VALUE, "value_bytes": integer("Of the value, with `keys_only`."), "lsn": LSN, **named},
+            oneOf=_either("key"),
+        ),
         "Found": {"oneOf": [schema("Item"), {"type": "null"}]},
         "Page": record(
             {
