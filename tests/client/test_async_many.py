@@ -17,7 +17,7 @@ globals().update(
         "test_a_read_only_store_takes_no_load",
         "test_a_sorted_load_is_what_single_puts_are",
         "test_contains_many_tells_damage",
-        "test_each_place_where_order_may_break_is_seen",
+        "test_any_place_where_order_may_break_is_seen",
         "test_keys_may_come_in_any_form",
         "test_pieces_of_a_load_that_raises_stay",
         "test_the_tree_is_sound_after_sorted_loads",
