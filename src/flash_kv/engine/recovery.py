@@ -376,21 +376,18 @@ def read_again(segments: SegmentSet, holes: dict[int, tuple[int, int]]) -> list[
     """What the segments of an open store hold now, but for a commit in each (offset, size) of `holes`, by segment."""
     runs = []
     for segment in segments.open.values():
-        used = segments.store._segment_counts(segment.segment_id)["used"]
-        hole = holes.get(segment.segment_id, (used, 0))
-        for start, end in ((SEGMENT_HEADER_SIZE, hole[0]), (sum(hole), used)):
-            scan = scan_segment(
-                segment.source(),
-                end,
-                store_id=segments.store_id,
-                segment_id=segment.segment_id,
-                epoch=segment.epoch,
-                is_sealed=True,
-                is_ordered=segment.origin == "writer",
-                start=start,
-            )
-            scan.require_sound(segment.path)
-            runs.append(build_hint(scan))
+        scan = scan_segment(
+            segment.source(),
+            segments.store._segment_counts(segment.segment_id)["used"],
+            store_id=segments.store_id,
+            segment_id=segment.segment_id,
+            epoch=segment.epoch,
+            is_sealed=True,
+            is_ordered=segment.origin == "writer",
+        )
+        scan.require_sound(segment.path)
+        scan.leave_out(*holes.get(segment.segment_id, (0, 0)))
+        runs.append(build_hint(scan))
     return runs
 
 

@@ -9,7 +9,7 @@ Invariant: the source outlives the scan, which keeps offsets into it and no copy
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, SEGMENT_HEADER_SIZE
+from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, SEGMENT_HEADER_SIZE
 from cython.cimports.flash_kv.log.scan_loop_cy import (
     FAULT_ATTRIBUTES,
     FAULT_BLANK,
@@ -206,6 +206,25 @@ class SegmentScan:
         """CorruptionError with `path`, offset and reason of the first damaged range, if there is one."""
         if self.state.damage_count:
             raise CorruptionError(path, self.bad_offset, self.reason)
+
+    def leave_out(self, offset: int, size: int) -> None:
+        """Forget the records in these bytes of the file, as if they were void."""
+        first: uint64_t = offset
+        end: uint64_t = first + size
+        at: uint64_t
+        i: uint64_t
+        kept: uint64_t = 0
+        for i in range(self.state.count):
+            at = cython.cast(uint64_t, self.state.records[i].slot) << 3
+            if first <= at < end:
+                if self.state.records[i].kind == KIND_TOMBSTONE:
+                    self.state.tombstones -= 1
+                else:
+                    self.state.value_records -= 1
+                continue
+            self.state.records[kept] = self.state.records[i]
+            kept += 1
+        self.state.count = kept
 
     def records(self, orphans: bool = False):
         """The value and tombstone records as `Record`, in file order; with `orphans` those of damaged batches too."""
