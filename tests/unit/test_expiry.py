@@ -266,7 +266,7 @@ def test_attributes_that_cannot_be_are_damage_to_every_read_whatever_their_check
     db = open_db()
     bad = struct.pack("<HHIQ", *head, 0) + bytes(max(head[0] - 17, 0))
     monkeypatch.setattr(records_cy, "attributes_of", lambda *_: bad)
-    db.put_record(b"key", b"")
+    db.put_record(b"key", b"", ttl_s=60)
     monkeypatch.undo()
     reads: list[Callable[[bytes], object]] = [
         db.get,
