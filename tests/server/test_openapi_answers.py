@@ -74,6 +74,7 @@ BEGINNINGS = {"/v1/watch": b"event: beat", "/v1/live": b"retry: "}
 
 @pytest.fixture(scope="module")
 def schema() -> Any:
+    """Asked for before the server, whose thread imports as well: CPython 3.11 cannot parse in two threads at once."""
     schemathesis.openapi.media_type("application/x-ndjson", LINES)
     schemathesis.openapi.media_type(frames.MEDIA_TYPE, SENT_FRAMES)
     return schemathesis.openapi.from_dict(document())
@@ -81,7 +82,7 @@ def schema() -> Any:
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES, ids=lambda part: getattr(part, "value", part))
 def test_answers_are_those_of_the_document(
-    server: Served, schema: Any, method: str, path: str, mode: GenerationMode
+    schema: Any, server: Served, method: str, path: str, mode: GenerationMode
 ) -> None:
     excluded = [schemathesis.checks.positive_data_acceptance] if path in CONDITIONAL else []
     cases = schema[path][method].as_strategy(generation_mode=mode)
