@@ -106,7 +106,7 @@ def test_answers_are_those_of_the_document(
     ids=lambda part: getattr(part, "value", part),
 )
 def test_streams_begin_as_the_document_says(
-    server: Served, schema: Any, path: str, mode: GenerationMode
+    schema: Any, server: Served, path: str, mode: GenerationMode
 ) -> None:
     cases = schema[path]["GET"].as_strategy(generation_mode=mode)
 
