@@ -24,8 +24,7 @@ from support.servers import Served, served
 VALUE_BYTES_MAX = 40
 LIMITS = {"value_bytes_max": VALUE_BYTES_MAX, "headers_max": 12}
 # What differs between two moments.
-# With the length of a page in which an end has one digit more.
-MOMENTS = re.compile(rb"(date|content-length|flashkv-expires|flashkv-ttl|\"expires_at\"): ?[^\r,}]*")
+MOMENTS = re.compile(rb"(date): [^\r]*")
 
 METHODS = st.sampled_from([b"GET", b"PUT", b"PUT", b"GET", b"HEAD", b"DELETE", b"POST"])
 PATHS = st.sampled_from(
@@ -46,7 +45,7 @@ HEADERS = st.lists(
         st.sampled_from([b"text/plain", b"application/octet-stream", b"\xff"]).map(
             lambda kind: (b"Content-Type", kind)
         ),
-        st.sampled_from([b"1000", b"0", b"soon"]).map(lambda ttl: (b"FlashKV-TTL", ttl)),
+        st.sampled_from([b"0", b"soon"]).map(lambda ttl: (b"FlashKV-TTL", ttl)),
         st.sampled_from([b"http://elsewhere", b"http://localhost"]).map(lambda own: (b"Origin", own)),
         st.sampled_from([(b"Accept", b"*/*"), (b"Connection", b"keep-alive"), (b"Expect", b"100-continue")]),
     ),
