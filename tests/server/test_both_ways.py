@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flash_kv.engine import record
+from flash_kv.io.clock_cy import time_ms
 from flash_kv.server import process
 from flash_kv.server.histogram_cy import Counting
 from flash_kv.server.http.app import Application
@@ -24,7 +26,7 @@ from support.servers import Served, served
 VALUE_BYTES_MAX = 40
 LIMITS = {"value_bytes_max": VALUE_BYTES_MAX, "headers_max": 12}
 # What differs between two moments.
-MOMENTS = re.compile(rb"(date): [^\r]*")
+MOMENTS = re.compile(rb"(date|flashkv-expires|flashkv-ttl): [^\r]*")
 
 METHODS = st.sampled_from([b"GET", b"PUT", b"PUT", b"GET", b"HEAD", b"DELETE", b"POST"])
 PATHS = st.sampled_from(
@@ -45,7 +47,7 @@ HEADERS = st.lists(
         st.sampled_from([b"text/plain", b"application/octet-stream", b"\xff"]).map(
             lambda kind: (b"Content-Type", kind)
         ),
-        st.sampled_from([b"0", b"soon"]).map(lambda ttl: (b"FlashKV-TTL", ttl)),
+        st.sampled_from([b"1000", b"0", b"soon"]).map(lambda ttl: (b"FlashKV-TTL", ttl)),
         st.sampled_from([b"http://elsewhere", b"http://localhost"]).map(lambda own: (b"Origin", own)),
         st.sampled_from([(b"Accept", b"*/*"), (b"Connection", b"keep-alive"), (b"Expect", b"100-continue")]),
     ),
@@ -69,6 +71,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Ser
     folder: Path = tmp_path_factory.mktemp("both")
     with served(folder / "quick", LIMITS) as quick, pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "make_application", Patient)
+        # Times to live begin at one moment for both, so that pages tell the same ends.
+        now_ms = time_ms()
+        patch.setattr(record, "time_ms", lambda: now_ms)
         with served(folder / "patient", LIMITS) as patient:
             for server in (quick, patient):
                 server.db[b"first"] = b""
