@@ -382,8 +382,7 @@ class DB(DictMethods):
 
     def _index_without(self, segment_id: int, offset: int, size: int) -> tuple[Index, int]:
         """An index of the log as it is but for one commit, and its keys. Requires: poisoned, space lock held."""
-        holes = {segment_id: (offset, size)}
-        runs = recovery.read_again(self._segments, holes)
+        runs = recovery.read_again(self._segments, segment_id, offset, size)
         index = self._index_keeper.new_nameless()
         return index, recovery.fill_index(self._segments, index, self._table, runs)
 

@@ -372,8 +372,8 @@ def fill_index(segments: SegmentSet, index: Index, table: SegmentTable, runs: li
         raise CorruptionError(path, error.offset, "a record is damaged") from error
 
 
-def read_again(segments: SegmentSet, holes: dict[int, tuple[int, int]]) -> list[HintRun]:
-    """What the segments of an open store hold now, but for a commit in each (offset, size) of `holes`, by segment."""
+def read_again(segments: SegmentSet, segment_id: int, offset: int, size: int) -> list[HintRun]:
+    """What the segments of an open store hold now, but for the commit at `offset` of one of them."""
     runs = []
     for segment in segments.open.values():
         scan = scan_segment(
@@ -386,7 +386,8 @@ def read_again(segments: SegmentSet, holes: dict[int, tuple[int, int]]) -> list[
             is_ordered=segment.origin == "writer",
         )
         scan.require_sound(segment.path)
-        scan.leave_out(*holes.get(segment.segment_id, (0, 0)))
+        if segment.segment_id == segment_id:
+            scan.leave_out(offset, size)
         runs.append(build_hint(scan))
     return runs
 

@@ -46,10 +46,15 @@ class Store(Records):
     def _install_index(self, index: Index, key_count: int) -> None:
         """The index that answers from now on. Requires: no writer and no reader without the GIL."""
         lock_releasing_gil(cython.address(self.mutex))
+        self.answer_from(index, key_count)
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def answer_from(self, index, key_count):
+        """The index that answers from now on. Requires: mutex held."""
         self.index = index
         self.key_count = key_count
         self.generation_of_index += 1
-        pthread_mutex_unlock(cython.address(self.mutex))
+        return 0
 
     def _index_bytes(self) -> int:
         """Memory of the index beyond the log, version chains included."""
@@ -281,9 +286,7 @@ class Store(Records):
         lock_releasing_gil(cython.address(self.mutex))
         failure: cython.int = self.writer.withdraw(ref, data, offset, size, lsn)
         if failure == 0:
-            self.index = index
-            self.key_count = key_count
-            self.generation_of_index += 1
+            self.answer_from(index, key_count)
         pthread_mutex_unlock(cython.address(self.mutex))
         return failure
 

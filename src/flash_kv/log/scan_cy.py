@@ -9,7 +9,7 @@ Invariant: the source outlives the scan, which keeps offsets into it and no copy
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.flash_kv.log.checksum_cy import segment_seed
-from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, SEGMENT_HEADER_SIZE
+from cython.cimports.flash_kv.log.format import HEADER_SIZE, KIND_TOMBSTONE, SEGMENT_HEADER_SIZE, padded_size
 from cython.cimports.flash_kv.log.scan_loop_cy import (
     FAULT_ATTRIBUTES,
     FAULT_BLANK,
@@ -219,6 +219,7 @@ class SegmentScan:
             if first <= at < end:
                 if self.state.records[i].kind == KIND_TOMBSTONE:
                     self.state.tombstones -= 1
+                    self.state.tombstone_bytes -= padded_size(self.state.records[i].key_size, 0, 0)
                 else:
                     self.state.value_records -= 1
                 continue

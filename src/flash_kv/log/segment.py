@@ -77,13 +77,14 @@ class Segment:
         StoreFullError, StorageError.
         """
         step = min(max(self.allocated, GROWTH_BYTES_MIN), len(ZEROS) if self.is_zeroed else GROWTH_BYTES_MAX)
-        generous = min(round_up(max(wanted, self.allocated + step)), max(self.capacity, round_up(wanted)))
+        enough = round_up(wanted)
+        generous = min(round_up(max(wanted, self.allocated + step)), max(self.capacity, enough))
         try:
-            self._allocate(round_up(wanted) if is_sparing else generous)
+            self._allocate(enough if is_sparing else generous)
         except OSError:
             # Not all of it is there; the record itself may still fit.
             try:
-                self._allocate(round_up(wanted))
+                self._allocate(enough)
             except OSError as error:
                 raise storage_error(error, path=self.path, operation="allocate") from error
 
