@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import stat
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -310,10 +311,17 @@ def test_store_in_a_cycle_of_references_is_closed_by_the_collector(
     holder = Holder(flash_kv.open(tmp_path / "db", index=index, io=io))  # type: ignore[arg-type]
     holder.db[b"a"] = b"1"
     segments = holder.db._segments
+    # Whatever thread drops the store last lets go of the lock after the segments.
+    unlocked = threading.Event()
+    lock_file = holder.db._lock_file
+    assert lock_file is not None
+    release = lock_file.release
+    lock_file.release = lambda: (release(), unlocked.set())  # type: ignore[method-assign, assignment, func-returns-value]
     with pytest.warns(ResourceWarning, match="was not closed"):
         del holder
         # The background thread holds the store for moments.
         wait_until(lambda: gc.collect() >= 0 and segments._is_let_go)
+    assert unlocked.wait(10)
     db = open_db()
     assert db.stats().recovery.was_clean
     assert dict(db.items()) == {b"a": b"1"}
