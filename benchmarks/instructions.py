@@ -1,7 +1,7 @@
 """Instructions per operation, counted by callgrind: figures that a noisy machine cannot change.
 
     python -m benchmarks.instructions                   # count, and print beside what is kept
-    python -m benchmarks.instructions --check           # fail where one is more than 5 % above what is kept
+    python -m benchmarks.instructions --check           # fail where one is more than 3 % above what is kept
     python -m benchmarks.instructions --accept WHY      # keep today's figures, with the reason for the change
 
 The figures are in instructions.json, for each build one set: another compiler or Python counts otherwise. Of a build
@@ -31,8 +31,7 @@ from flash_kv.options import IndexKind
 
 KEPT = Path(__file__).with_name("instructions.json")
 ROOT = Path(__file__).resolve().parents[1]
-# Some 90,000 instructions of a table or buffer that grows fall in one phase or in the next, 3 % of some of them.
-TOLERANCE = 0.05
+TOLERANCE = 0.03
 # What a thread waits for in a phase depends on the clock a little. It only ever adds, so where a figure is too high the
 # least of some counts is compared.
 AGAIN_MAX = 2
@@ -180,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Count instructions per operation.")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "--check", action="store_true", help="fail where a figure is more than 5 %% above the kept one"
+        "--check", action="store_true", help="fail where a figure is more than 3 %% above the kept one"
     )
     choice.add_argument("--accept", metavar="WHY", help="keep today's figures, for this reason")
     arguments = parser.parse_args()
