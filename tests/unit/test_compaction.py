@@ -16,7 +16,7 @@ from flash_kv.engine.segment_set import POPULATE_BYTES
 from flash_kv.errors import StrPath
 from flash_kv.io.system import System
 from flash_kv.log.names import segment_name
-from support.stores import crash_image, disk_bytes, index_file_bytes
+from support.stores import crash_image, disk_bytes, index_file_bytes, settle
 
 OpenDB = Callable[..., DB]
 SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compaction": "off"}
@@ -305,6 +305,7 @@ def test_needs_about_one_segment_of_extra_space(open_db: OpenDB) -> None:
     content = fill(db, 6000)
     for key in list(content)[::4]:
         db[key] = b"overwritten" * 18
+    settle(db)  # hints that are still to be written are no part of what compaction needs
     before = disk_bytes(db.path)
     most = 0
 
@@ -313,7 +314,7 @@ def test_needs_about_one_segment_of_extra_space(open_db: OpenDB) -> None:
         most = max(most, disk_bytes(db.path))
 
     db.compact(progress=watch)
-    assert most - before < 4 * 65536
+    assert most - before < 2 * 65536
 
 
 def test_segments_without_dead_bytes_are_left_alone(open_db: OpenDB) -> None:
