@@ -55,15 +55,16 @@ $(BUILT): $(SOURCES)
 	@touch $(BUILT)
 
 test: build
-	$(BIN)/python -m pytest -m "not packaging" -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not packaging and not lint" -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 demo: build
 	$(BIN)/flash-kv demo
 
-lint: $(INSTALLED)
+lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m lint -n $(PYTEST_JOBS) tests/meta $(PYTEST_ARGS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -7,7 +7,9 @@ on disk hardly reads any. Randomness comes from hypothesis or from the fixture `
 header and is set again with FLASH_KV_TEST_SEED.
 
 Tests end processes, never the machine, so syncs do nothing but check their descriptor, unless a test asks for
-`real_syncs`: waiting for the disk took most of the time. With FLASH_KV_TEST_SYNCS=real all of them are real.
+`real_syncs`: waiting for the disk took most of the time. With FLASH_KV_TEST_SYNCS=real all of them are real. For the
+same reason their files lie in memory where there is room, unless a test asks for `disk_path`; with
+PYTEST_DEBUG_TEMPROOT=/tmp all of them are on a disk.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import gc
 import os
 import random
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -35,6 +38,21 @@ os.environ["FLASH_KV_TEST_SEED"] = SEED
 PROC_SELF = Path("/proc/self")
 CALL_FAILED = pytest.StashKey[bool]()
 REAL_SYNCS = {"fsync": os.fsync, "fdatasync": os.fdatasync}
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 << 30
+
+
+def _has_room_in_memory() -> bool:
+    """Whether MEMORY holds what a whole run needs at a time, and lets what tests compile be run."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
+        return False
+    found = os.statvfs(MEMORY)
+    return found.f_bavail * found.f_frsize >= MEMORY_BYTES_MIN and not found.f_flag & os.ST_NOEXEC
+
+
+if _has_room_in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 if os.environ.get("FLASH_KV_TEST_SYNCS") != "real":
     # Compiled like what it stands for, so that a signal or a collection finds the same places.
@@ -98,6 +116,13 @@ def real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Syncs that wait for the disk."""
     for name, function in REAL_SYNCS.items():
         monkeypatch.setattr(os, name, function)
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A directory where the system has its temporary files, on a disk as a rule."""
+    with tempfile.TemporaryDirectory(prefix="flash-kv-test-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(params=INDEXES)

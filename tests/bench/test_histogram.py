@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from flash_kv.bench.histogram import PERCENTILES, VALUE_BITS_MAX, Histogram, thinned
+from flash_kv.bench.histogram import PERCENTILES, VALUE_BITS_MAX, Histogram
 from flash_kv.bench.stores import BenchmarkError
 
 
@@ -19,8 +19,9 @@ def test_percentiles_are_those_of_the_samples_to_a_thousandth(rng: random.Random
     samples = [int(rng.lognormvariate(7, 2)) for _ in range(50_000)] + [2**40, 2**41 + 12_345]
     histogram = Histogram()
     histogram.add(samples)
-    for percent in PERCENTILES:
-        found, expected = histogram.percentile(percent), exact(samples, percent)
+    for percent, found in zip(PERCENTILES, histogram.percentiles(PERCENTILES), strict=True):
+        expected = exact(samples, percent)
+        assert found == histogram.percentile(percent)
         assert expected <= found <= expected * 1.001 + 1, percent
 
 
@@ -60,11 +61,20 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         Histogram()
 
 
-def test_a_thinned_curve_keeps_its_ends_and_rises(rng: random.Random) -> None:
+def test_a_curve_rises_to_the_slowest_sample_and_its_points_are_percentiles(rng: random.Random) -> None:
+    samples = [int(rng.lognormvariate(7, 2)) for _ in range(50_000)]
     histogram = Histogram()
-    histogram.add([int(rng.lognormvariate(7, 2)) for _ in range(50_000)])
+    histogram.add(samples)
     curve = histogram.curve()
-    thin = thinned(curve, 200)
-    assert (thin[0], thin[-1]) == (curve[0], curve[-1])
-    assert thin == sorted(thin)
-    assert len(thin) < 700
+    assert curve == sorted(curve)
+    assert 100 < len(curve) < 300
+    assert curve[-1] == (1.0, histogram.percentile(100.0))
+    assert max(part for part, _ in curve[:-1]) >= 1 - 2 / len(samples)
+    for part, value in curve:
+        assert sum(sample <= value for sample in samples) / len(samples) >= part - 1 / len(samples)
+
+
+def test_the_curve_of_one_sample_is_one_point() -> None:
+    histogram = Histogram()
+    histogram.add([70])
+    assert histogram.curve() == [(1.0, 70)]

@@ -51,10 +51,10 @@ def test_a_power_cut_leaves_what_was_synced_and_not_all_of_the_rest(index: Index
 
 
 @pytest.mark.usefixtures("real_syncs")
-def test_dropped_pages_have_to_be_read_from_the_disk(tmp_path: Path) -> None:
+def test_dropped_pages_have_to_be_read_from_the_disk(disk_path: Path) -> None:
     if not can_drop_pages() or not hasattr(os, "RWF_NOWAIT"):
         pytest.skip("this system can't tell")
-    path = tmp_path / "below" / "file"
+    path = disk_path / "below" / "file"
     path.parent.mkdir()
     path.write_bytes(os.urandom(1 << 20))
 
@@ -69,7 +69,7 @@ def test_dropped_pages_have_to_be_read_from_the_disk(tmp_path: Path) -> None:
                 return False
 
     assert is_cached()
-    drop_pages(tmp_path)
+    drop_pages(disk_path)
     # Asked once: the question itself makes the system read the page.
     assert not is_cached()
 

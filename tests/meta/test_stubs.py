@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flash_kv import _compiled
+
+pytestmark = pytest.mark.lint
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(_compiled.__file__).parent

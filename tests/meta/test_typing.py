@@ -13,6 +13,8 @@ import pytest
 
 from flash_kv import _compiled
 
+pytestmark = pytest.mark.lint
+
 PACKAGE = Path(_compiled.__file__).parent
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 

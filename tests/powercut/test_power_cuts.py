@@ -26,6 +26,7 @@ from powercut.tally import Tally
 
 pytestmark = [pytest.mark.powercut, pytest.mark.usefixtures("real_syncs")]
 
+# The files are on a disk: a guest has a /dev of its own, and so not what is in memory below the host's.
 COUNTS = {"recorded": 6, "recorded threads": 4, "guests": 1, "shutdowns": 3}
 SEEDS_TO_NOTICE = 8
 LONG = pytest.mark.skipif(
@@ -49,10 +50,10 @@ def seed_with(durability: str, first: int) -> int:
 @pytest.mark.parametrize("file_system", FILE_SYSTEMS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_power_cut_breaks_a_promise(
-    tmp_path: Path, kind: str, file_system: str, rng: random.Random
+    disk_path: Path, kind: str, file_system: str, rng: random.Random
 ) -> None:
     require(kind, file_system)
-    tally = KINDS[kind](file_system, rng.randrange(2**31), tmp_path, COUNTS[kind])
+    tally = KINDS[kind](file_system, rng.randrange(2**31), disk_path, COUNTS[kind])
     assert tally.failures == []
     assert tally.states == COUNTS[kind]
 
@@ -85,12 +86,12 @@ BREAKAGES: dict[str, tuple[object, str, Callable[..., None]]] = {
 @LONG
 @pytest.mark.parametrize("what", BREAKAGES)
 def test_a_recorded_cut_notices_a_broken_engine(
-    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+    disk_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require("recorded", "ext4")
     total = Tally()
     for seed in range(SEEDS_TO_NOTICE):
-        scratch = tmp_path / str(seed)
+        scratch = disk_path / str(seed)
         scratch.mkdir()
         with monkeypatch.context() as patch:
             patch.setattr(*BREAKAGES[what])
@@ -102,31 +103,31 @@ def test_a_recorded_cut_notices_a_broken_engine(
 
 
 @LONG
-def test_a_guest_that_is_cut_loses_what_was_not_synced(tmp_path: Path) -> None:
+def test_a_guest_that_is_cut_loses_what_was_not_synced(disk_path: Path) -> None:
     """A kill of the guest's processes is a power cut, not the death of a process."""
     require("guests", "ext4")
     total = Tally()
     for number in range(SEEDS_TO_NOTICE):
         seed = seed_with("process", 100 * number)
-        image = tmp_path / f"disk-{number}"
+        image = disk_path / f"disk-{number}"
         make_image("ext4", image)
-        done = guest.run_until_cut("ext4", seed, image, tmp_path, 0.5)
+        done = guest.run_until_cut("ext4", seed, image, disk_path, 0.5)
         journal = journal_after(seed, {}, done)
         # As if each of the commits had been promised. By chance the last of them was synced.
         journal.make_durable()
-        total.add(judge_image("ext4", image, tmp_path, seed, journal, "cut")[1])
+        total.add(judge_image("ext4", image, disk_path, seed, journal, "cut")[1])
         if total.failures:
             break
     assert total.violations == {"lost": 1}, total
 
 
-def test_the_same_seed_makes_the_same_cuts(tmp_path: Path) -> None:
+def test_the_same_seed_makes_the_same_cuts(disk_path: Path) -> None:
     require("recorded", "ext4")
-    recording = recorded.record("ext4", OneWriter(1), tmp_path)
+    recording = recorded.record("ext4", OneWriter(1), disk_path)
     first, second = (
         [
-            (floor, (tmp_path / "image").read_bytes())
-            for floor in recorded.cuts(recording, 3, random.Random(1), tmp_path / "image")
+            (floor, (disk_path / "image").read_bytes())
+            for floor in recorded.cuts(recording, 3, random.Random(1), disk_path / "image")
         ]
         for _ in range(2)
     )
@@ -134,8 +135,8 @@ def test_the_same_seed_makes_the_same_cuts(tmp_path: Path) -> None:
     assert len(first) == 3
 
 
-def test_segments_rotate_and_are_compacted_meanwhile(tmp_path: Path) -> None:
+def test_segments_rotate_and_are_compacted_meanwhile(disk_path: Path) -> None:
     require("recorded", "ext4")
-    recording = recorded.record("ext4", OneWriter(2), tmp_path)
+    recording = recorded.record("ext4", OneWriter(2), disk_path)
     assert recording.compactions > 2
     assert sum(len(entry.data) for entry in recording.entries[recording.first :]) > 5 * SEGMENT_BYTES

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flash_kv
-from flash_kv import FormatVersionError, LockedError, StorageError, StoreNotFoundError
+from flash_kv import FormatVersionError, LockedError, PoisonedError, StorageError, StoreNotFoundError
+from flash_kv.io.faulty import Fault, FaultySystem
 from flash_kv.log.checksum_cy import crc32c
 from flash_kv.log.records import KIND_TOMBSTONE, KIND_VALUE, make_segment_header
 from support.damage import (
@@ -200,25 +201,54 @@ def batch_store(path: Path) -> tuple[Placed, Placed]:
     return last[b"a"], last[b"b"]
 
 
-@pytest.mark.parametrize("has_hints", [True, False])
-def test_a_damaged_batch_is_lost_as_a_whole(store: Path, has_hints: bool) -> None:
+def test_of_a_damaged_batch_what_is_sound_is_salvaged(store: Path) -> None:
     one, _ = batch_store(store)
-    if not has_hints:
-        hints_removed(store)
     flip(one.path, one.record.value_offset)
     report, found = salvaged(store)
-    # Without hints nothing says what the damaged record itself was about.
-    assert found == {b"d": b"after"} if has_hints else {b"a": b"older", b"d": b"after"}
-    assert report.lost_keys == ((b"a", b"b") if has_hints else (b"b",))
-    assert report.records_lost == (3 if has_hints else 2)
+    assert found == {b"b": b"newer b", b"d": b"after"}
+    assert report.lost_keys == (b"a",)
+    assert report.records_lost == 1
 
 
-def test_the_damaged_frame_of_a_batch_loses_the_batch(store: Path) -> None:
+def test_the_damaged_frame_of_a_batch_loses_nothing(store: Path) -> None:
     one, _ = batch_store(store)
     flip(one.path, one.record.offset - 24 + 16)
     report, found = salvaged(store)
-    assert found == {b"d": b"after"}
-    assert report.lost_keys == (b"a", b"b")
+    assert found == {b"a": b"newer a", b"b": b"newer b", b"d": b"after"}
+    assert report.lost_keys == ()
+    assert len(report.damages) == 1
+
+
+def test_without_a_hint_a_damaged_batch_is_lost_as_a_whole(store: Path) -> None:
+    one, _ = batch_store(store)
+    hints_removed(store)
+    flip(one.path, one.record.value_offset)
+    report, found = salvaged(store)
+    # Nothing says what the damaged record itself was about, nor that the batch was not withdrawn.
+    assert found == {b"a": b"older", b"d": b"after"}
+    assert report.lost_keys == (b"b",)
+    assert report.records_lost == 2
+
+
+@pytest.mark.parametrize("has_hints", [True, False])
+def test_a_withdrawn_batch_whose_void_is_damaged_does_not_come_back(store: Path, has_hints: bool) -> None:
+    system = FaultySystem()
+    with open_with(store, system, durability="always") as db:
+        db["a"] = b"older"
+        system.add(Fault("sync_data"))
+        with pytest.raises(PoisonedError), db.batch() as batch:
+            batch["a"] = b"newer a"
+            batch["b"] = b"newer b"
+    with open_with(store) as db:
+        db["d"] = b"after"
+    before = newest_records(store)[b"a"]
+    if not has_hints:
+        hints_removed(store)
+    flip(before.path, before.record.offset + before.size)
+    report, found = salvaged(store)
+    assert len(report.damages) == 1
+    # Without a hint nothing says that it was not committed.
+    assert found == ({b"a": b"older", b"d": b"after"} if has_hints else {b"d": b"after"})
 
 
 def test_a_batch_that_was_never_committed_takes_nothing_away(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_pages_stay_right_while_others_write(server: Served, rng: random.Random)
             server.db[b"p/%04dx" % rng.randrange(10_000)] = b""
 
     found = [
-        key.encode() for page in pages(server, write, prefix="p/", limit=13, keys_only=1) for key in page
+        key.encode() for page in pages(server, write, prefix="p/", limit=13, keys_only="true") for key in page
     ]
     assert found == sorted(set(found))
     assert stays <= set(found)
@@ -180,7 +180,7 @@ def test_lines_are_streamed_without_a_limit(listed: Served) -> None:
 
 
 def test_frames_are_streamed_and_end_with_their_end(listed: Served) -> None:
-    content = listed.client.get("/v1/kv?reverse=1&limit=700", headers={"Accept": FRAMES}).content
+    content = listed.client.get("/v1/kv?reverse=true&limit=700", headers={"Accept": FRAMES}).content
     reader = frames.FrameReader(100)
     assert list(reader.pairs(content)) == list(listed.db.items(reverse=True))[:700]
     reader.require_end()

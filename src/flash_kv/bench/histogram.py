@@ -7,8 +7,9 @@ The library counts one value at a time, in Python; here equal ones are counted f
 from __future__ import annotations
 
 import importlib
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flash_kv.bench.stores.base import BenchmarkError
@@ -16,6 +17,7 @@ from flash_kv.bench.stores.base import BenchmarkError
 VALUE_BITS_MAX = 42
 """73 minutes in ns."""
 DIGITS = 3
+CURVE_POINTS_PER_DECADE = 40
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99, 100.0)
 
 
@@ -51,16 +53,26 @@ class Histogram:
 
     def percentile(self, percent: float) -> int:
         """The highest value that is counted with the one that `percent` of the samples don't exceed, in ns."""
+        return self.percentiles([percent])[0]
+
+    def percentiles(self, percents: Sequence[float]) -> list[int]:
+        """`percentile` of each, in one pass over the counts. ValueError when there are none."""
         if not self.total:
             raise ValueError("an empty histogram has no percentiles")
-        return int(self._counts.get_value_at_percentile(percent))
+        found = self._counts.get_percentile_to_value_dict(percents)
+        return [int(found[percent]) for percent in percents]
 
     def curve(self) -> list[tuple[float, int]]:
-        """(part of the samples, latency in ns they don't exceed), rising: the cumulative distribution."""
-        return [
-            (step.total_count_to_this_value / self.total, int(step.value_iterated_to))
-            for step in self._counts.get_recorded_iterator()
-        ]
+        """(part of the samples, latency in ns they don't exceed), both rising: the cumulative distribution.
+
+        At equal steps of the logarithm of the part that lies above, up to the single slowest sample.
+        """
+        steps = range(math.ceil(CURVE_POINTS_PER_DECADE * math.log10(max(self.total, 1))))
+        percents = [100 - 100 * 10 ** (-step / CURVE_POINTS_PER_DECADE) for step in steps] + [100.0]
+        highest: dict[int, float] = {}
+        for percent, value in zip(percents, self.percentiles(percents), strict=True):
+            highest[value] = percent / 100
+        return [(part, value) for value, part in highest.items()]
 
     def encoded(self) -> str:
         """As text, in the library's own form: for another process."""
@@ -71,14 +83,3 @@ class Histogram:
         found = cls()
         found._counts.decode_and_add(text.encode())
         return found
-
-
-def thinned(curve: list[tuple[float, int]], points: int) -> list[tuple[float, int]]:
-    """At most about `points` points of a curve, the tail's kept: equal steps of the logarithm of what lies above."""
-    if len(curve) <= points:
-        return curve
-    kept: list[tuple[float, int]] = [curve[0]]
-    for part, value in curve[1:-1]:
-        if value >= kept[-1][1] * 1.02 and (part - kept[-1][0]) >= (1 - part) / points * 4:
-            kept.append((part, value))
-    return [*kept, curve[-1]]

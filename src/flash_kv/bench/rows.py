@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from flash_kv.bench.histogram import PERCENTILES, Histogram, thinned
+from flash_kv.bench.histogram import PERCENTILES, Histogram
 from flash_kv.bench.results import LATENCY, Row
 
 EMPTY = "empty call"
 """The store that does nothing, measured among the others: its times are what is subtracted."""
-CURVE_POINTS = 200
 
 
 class Rows:
@@ -66,9 +65,9 @@ class Rows:
         for histogram in histograms:
             together.merge(histogram)
             row.operations.append(histogram.total)
-            for percent in PERCENTILES:
-                row.percentiles.setdefault(f"p{percent:g}", []).append(us(histogram.percentile(percent)))
-        row.curve = [(part, us(value)) for part, value in thinned(together.curve(), CURVE_POINTS)]
+            for percent, value in zip(PERCENTILES, histogram.percentiles(PERCENTILES), strict=True):
+                row.percentiles.setdefault(f"p{percent:g}", []).append(us(value))
+        row.curve = [(part, us(value)) for part, value in together.curve()]
         return row
 
     def _row(self, workload: str, store: str, unit: str) -> Row:

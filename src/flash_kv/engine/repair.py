@@ -2,8 +2,9 @@
 
 Of each key the record with the newest LSN counts, wherever it stands, and a tombstone counts as well. Damage
 must not bring an older value back: where a hint file, or what is left of a damaged batch, shows that the
-newest record of a key was in a damaged place, the key is left out and reported. A batch is all or nothing
-here too.
+newest record of a key was in a damaged place, the key is left out and reported. Of a damaged batch the sound
+records count where the hint file shows that it was committed; without one it may have been withdrawn after a
+failed sync, and is left out as a whole.
 
 An undamaged store that was not closed is read as an open reads it: what follows a torn tail was never
 acknowledged as durable and is left out. Where records are lost that were durable, everything sound behind the
@@ -29,7 +30,7 @@ from flash_kv.engine.staging import Staging
 from flash_kv.errors import CorruptionError, FlashKVError, StrPath, storage_error
 from flash_kv.io.system import REAL, System
 from flash_kv.log.manifest import Codecs
-from flash_kv.log.records import KIND_EXTENDED, KIND_TOMBSTONE, decode_attributes
+from flash_kv.log.records import KIND_EXTENDED, KIND_TOMBSTONE, Record, decode_attributes
 from flash_kv.options import ALIGNMENTS, Options
 
 
@@ -149,48 +150,62 @@ class _Salvage:
 
     def _take(self, place: int, segment: Checked) -> None:
         if segment.scan is not None:
-            self.records_salvaged += segment.scan.record_count
             for record in segment.scan.records():
-                size = -1 if record.kind == KIND_TOMBSTONE else record.value_size
-                winner = _Winner(
-                    record.lsn,
-                    place,
-                    record.value_offset,
-                    size,
-                    record.is_aligned,
-                    record.kind == KIND_EXTENDED,
-                )
-                self._offer(record.key, winner)
+                self._salvage(place, record)
         if segment.damages:
-            self._take_lost(segment)
+            self._take_damaged(place, segment)
+
+    def _salvage(self, place: int, record: Record) -> None:
+        self.records_salvaged += 1
+        size = -1 if record.kind == KIND_TOMBSTONE else record.value_size
+        is_extended = record.kind == KIND_EXTENDED
+        self._offer(
+            record.key,
+            _Winner(record.lsn, place, record.value_offset, size, record.is_aligned, is_extended),
+        )
 
     def _offer(self, key: bytes, found: _Winner) -> None:
         before = self._winners.get(key)
         if before is None or before.lsn < found.lsn:
             self._winners[key] = found
 
-    # -- what is lost
+    # -- what is damaged
 
-    def _take_lost(self, segment: Checked) -> None:
-        """Note the records that are known to have stood in the damaged places of a segment."""
-        scan = segment.scan
-        seen = set() if scan is None else {record.offset for record in scan.records()}
-        if scan is not None and scan.orphans:
-            for record in scan.records(orphans=True):
-                # At the very end of an unsealed segment stands, maybe, a batch that was never committed.
-                is_committed = segment.identity.sealed_bytes is not None or record.offset < scan.end
-                if record.offset not in seen and is_committed:
-                    seen.add(record.offset)
-                    self._lose(record.key, record.kind, record.lsn)
+    def _take_damaged(self, place: int, segment: Checked) -> None:
+        """Of the damaged places of a segment: what is sound of the batches there, and what is known to be lost."""
+        orphans = self._committed_orphans(segment)
         hint = check_hint(self._system, self._directory, segment)
         try:
             self.damages += hint.damages
-            if hint.run is not None:
-                for key, kind, lsn, offset, _ in hint.run.items():
-                    if offset not in seen:
-                        self._lose(key, kind, lsn)
+            if hint.run is None:
+                for record in orphans.values():
+                    self._lose(record.key, record.kind, record.lsn)
+                return
+            # The hint knows no batch that was withdrawn, so what it knows was committed.
+            sound = set() if segment.scan is None else {one.offset for one in segment.scan.records()}
+            for key, kind, lsn, offset, _ in hint.run.items():
+                if offset in orphans:
+                    self._salvage(place, orphans[offset])
+                elif offset not in sound:
+                    self._lose(key, kind, lsn)
         finally:
             hint.close()
+
+    def _committed_orphans(self, segment: Checked) -> dict[int, Record]:
+        """The sound records of damaged batches by their offsets.
+
+        At the very end of an unsealed segment stands, maybe, a batch that was never committed: not those.
+        """
+        scan = segment.scan
+        if scan is None or not scan.orphans:
+            return {}
+        sound = {record.offset for record in scan.records()}
+        return {
+            record.offset: record
+            for record in scan.records(orphans=True)
+            if record.offset not in sound
+            and (segment.identity.sealed_bytes is not None or record.offset < scan.end)
+        }
 
     def _lose(self, key: bytes, kind: int, lsn: int) -> None:
         self.records_lost += 1

@@ -216,9 +216,9 @@ def parse_query(raw: bytes) -> dict[str, bytes]:
 def flag(parameters: dict[str, bytes], name: str) -> bool:
     """A parameter that is true or false; false when it is not there."""
     match parameters.get(name):
-        case None | b"false" | b"0":
+        case None | b"false":
             return False
-        case b"true" | b"1" | b"":
+        case b"true":
             return True
     raise Problem(400, f"{name} must be true or false")
 
