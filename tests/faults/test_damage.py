@@ -170,6 +170,15 @@ def test_a_repair_that_brings_older_values_back_is_noticed(
     assert "resurrected" in _first_noticed(examine, specimen, "bit 0 of byte .* of 0000000008.seg")
 
 
+def test_a_repair_that_leaves_out_whole_batches_is_noticed(
+    make: Callable[[SpecimenKind], Specimen], examine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specimen = make("closed")
+    monkeypatch.setattr(repair._Salvage, "_committed_orphans", lambda self, segment: {})
+    hit = next(place for place in specimen.places.values() if place.record.stop < place.offset + place.size)
+    assert "lost" in _first_noticed(examine, specimen, f"bit 0 of byte {hit.record.stop - 8} of {hit.name}")
+
+
 def test_an_index_without_checksums_is_noticed(
     make: Callable[[SpecimenKind], Specimen], examine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

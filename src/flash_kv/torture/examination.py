@@ -303,14 +303,32 @@ class Examiner:
 
     def _judge_repaired(self, key: bytes, value: bytes | None, report: RepairReport) -> None:
         wanted = self._specimen.state.get(key)
-        if value == wanted or (value is None and not self._is_whole(key)):
+        is_whole = self._is_whole(key) or self._is_sound_in_batch(key)
+        if value == wanted or (value is None and not is_whole):
             return
-        if self._is_whole(key):
+        if is_whole:
             kind = "lost" if value is None else "resurrected"
             text = f"{short(key)}, whose record is whole, is {value!r} after repair"
             self._wrong.append(Violation(kind, text))  # type: ignore[arg-type]
         elif self._is_known_lost(key) or not (report.damages or self._is_older()):
             self._wrong.append(Violation("resurrected", f"{short(key)} is {value!r} after repair"))
+
+    def _is_sound_in_batch(self, key: bytes) -> bool:
+        """Whether the batch around a key's newest record is all that is damaged, and the record is as it was."""
+        place = self._specimen.places.get(key)
+        if place is None or not self._is_known_lost(key):
+            return False
+        batch = slice(place.offset, place.offset + place.size)
+        now, before = self._files.get(place.name, b""), self._specimen.files[place.name]
+        return (
+            now[place.record] == before[place.record]
+            and (now[: batch.start], now[batch.stop :]) == (before[: batch.start], before[batch.stop :])
+            and all(
+                self._files.get(name) == content
+                for name, content in self._specimen.files.items()
+                if name != place.name
+            )
+        )
 
     def _is_known_lost(self, key: bytes) -> bool:
         """Whether a hint file is left that tells of the newest record; without one an older value may come back."""

@@ -60,6 +60,8 @@ class Place(NamedTuple):
     size: int
     is_value: bool
     lsn: int
+    record: slice
+    """The record alone."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,7 @@ def _places(name: str, content: bytes) -> Iterator[tuple[bytes, Place]]:
         if kind != KIND_VOID:
             begin, extent = frame or (offset, size)
             key = content[offset + HEADER_SIZE : offset + HEADER_SIZE + key_size]
-            yield key, Place(name, begin, extent, kind == KIND_VALUE, lsn)
+            yield key, Place(name, begin, extent, kind == KIND_VALUE, lsn, slice(offset, offset + size))
         offset += size
 
 
