@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +170,28 @@ def test_one_batch_shared_by_threads_refuses_and_never_crashes(open_db: OpenDB) 
 
         call_together(put, put, commit, commit)
     assert all(value == bytes(70_000) for value in db.values())
+
+
+def test_a_batch_that_another_thread_ends_in_the_middle_of_a_commit_is_refused(open_db: OpenDB) -> None:
+    db = open_db(**SMALL)
+
+    class Overtaken(flash_kv.WriteBatch):
+        """Its other thread commits it between the look at its state and the commit."""
+
+        is_alone = False
+
+        def _open_buffer(self) -> Any:
+            buffer = super()._open_buffer()
+            if not self.is_alone:
+                self.is_alone = True
+                self.commit()
+            return buffer
+
+    batch = Overtaken(db, None)
+    batch.put(b"key", b"value")
+    with pytest.raises(BatchStateError, match="committed"):
+        batch.commit()
+    assert dict(db.items()) == {b"key": b"value"}
 
 
 def test_compactions_at_once_take_turns(open_db: OpenDB) -> None:

@@ -372,8 +372,13 @@ class BatchWrites:
         return self.opened()
 
     def _end(self, state: str) -> BatchBuffer:
-        """The buffer, which is the caller's from now on; the batch is "committed" or "discarded"."""
+        """The buffer, which is the caller's from now on; the batch is "committed" or "discarded".
+
+        BatchStateError when another thread has ended it meanwhile.
+        """
         buffer: BatchBuffer = self.buffer
+        if buffer is None:
+            raise BatchStateError(self.state)
         # Numbers, not an object: there may be no memory for one, and the batch is committed all the same.
         self.first_lsn, self.end_lsn = buffer.first_lsn, buffer.end_lsn
         self.buffer = None
