@@ -92,7 +92,6 @@ def measure_case(key_bytes: int, keys: int, *, repeats: int, seed: int, director
         seed=seed,
         directory=directory,
         has_latencies=False,
-        has_compaction=False,
         report=progress,
     )
     for row in measure(plan):

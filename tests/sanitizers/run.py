@@ -39,6 +39,8 @@ SUITES = {
         "tests/unit/test_index.py::test_readers_beside_a_writer_miss_no_key_that_is_always_there",
     ],
 }
+# Whatever takes longer than the tests' own limit for one may just be slow here.
+TEST_SECONDS_MAX = 1800
 OPTIONS = {
     "address": {
         # An interpreter leaves much to the end of the process. Asking for more memory than there is is tested.
@@ -159,7 +161,8 @@ def main() -> int:
     require_working(chosen, library)
     reports = _empty(BUILD / chosen / "reports")
     suites = [] if any("tests/" in text for text in arguments) else SUITES[chosen]
-    command = [sys.executable, "-m", "pytest", "-m", "not packaging and not lint", *suites, *arguments]
+    command = [sys.executable, "-m", "pytest", "-m", "not packaging and not lint"]
+    command += ["-o", f"faulthandler_timeout={TEST_SECONDS_MAX}", *suites, *arguments]
     status = subprocess.run(
         command, cwd=ROOT, env=environment(chosen, library, reports), check=False
     ).returncode
