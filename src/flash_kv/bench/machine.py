@@ -6,12 +6,15 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flash_kv.bench.stores.base import Store
 
 _ROOT = Path(__file__).resolve().parent
+WATCHED_S = 0.5
+"""How long the machine is watched before a run."""
 
 
 def machine_facts(directory: Path, stores: list[Store]) -> dict[str, object]:
@@ -28,7 +31,7 @@ def machine_facts(directory: Path, stores: list[Store]) -> dict[str, object]:
             [platform.python_implementation(), platform.python_version(), platform.python_compiler()]
         ),
         "versions": {store.name: store.version() for store in stores if store.distribution is not None},
-        "load_average_at_start": os.getloadavg()[0],
+        "busy_cores_at_start": _busy_cores(),
     }
 
 
@@ -37,8 +40,8 @@ def machine_lines(machine: dict[str, object]) -> list[str]:
     return [
         f"Date {machine['date']}, commit {machine['commit']}",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"{machine['file_system']}, {machine['python']}; load average at start "
-        f"{machine['load_average_at_start']:.2f}",
+        f"{machine['file_system']}, {machine['python']}; "
+        f"{machine['busy_cores_at_start']:.2f} of the cores busy at start",
     ]
 
 
@@ -51,8 +54,29 @@ def busy_lines(machine: dict[str, object]) -> list[str]:
 
 def is_busy(machine: dict[str, object]) -> bool:
     """Whether other programs took a good part of this machine when the run began."""
-    load, cores = machine["load_average_at_start"], machine["cores"]
-    return isinstance(load, float) and isinstance(cores, int) and load > cores / 4
+    busy, cores = machine["busy_cores_at_start"], machine["cores"]
+    return isinstance(busy, float) and isinstance(cores, int) and busy > cores / 8
+
+
+def _busy_cores() -> float:
+    """How many processors other programs keep busy now; a load average still tells of what has just ended."""
+    before = _busy_s()
+    if before is None:
+        return os.getloadavg()[0]
+    time.sleep(WATCHED_S)
+    after = _busy_s()
+    assert after is not None
+    return (after - before) / WATCHED_S
+
+
+def _busy_s() -> float | None:
+    """Seconds that all processors have been busy since the system started, other guests' included; None: not known."""
+    try:
+        words = Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, words[1:9])
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
 
 
 def _commit() -> str:
