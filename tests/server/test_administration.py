@@ -32,7 +32,6 @@ SMALL: dict[str, Any] = {"segment_bytes_max": 65536, "reserve_bytes": 0, "compac
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with a folder for backups, whose every request is slow."""
     home = tmp_path_factory.mktemp("kept")
-    (home / "backups").mkdir()
     settings = {"backup_directory": home / "backups", "slow_request_ms": 0.0}
     with served(home / "db", settings, **SMALL) as one:
         one.db["first"] = b""

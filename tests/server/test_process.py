@@ -220,3 +220,15 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert address in capfd.readouterr().err
     with flash_kv.open(tmp_path / "db", read_only=True) as db:
         assert len(db) == 0
+
+
+@pytest.mark.parametrize("name", ["file", "absent/backups"])
+def test_a_folder_for_backups_that_cannot_be_made_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    directory = tmp_path / name
+    assert program.run(["serve", str(tmp_path / "db"), "--backup-directory", str(directory)]) == 3
+    assert str(directory) in capfd.readouterr().err
+    with flash_kv.open(tmp_path / "db") as db:
+        assert len(db) == 0

@@ -10,9 +10,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from flash_kv import DB
+from flash_kv.errors import storage_error
 from flash_kv.server.auth import Gate
 from flash_kv.server.settings import ServerSettings
 
@@ -30,9 +32,11 @@ class Service:
     """A store being served. Made before the event loop runs, ended by `close` after it."""
 
     def __init__(self, db: DB, settings: ServerSettings | None = None) -> None:
+        """StorageError when the folder for backups is not there and cannot be made."""
         self.db = db
         self.settings = settings or ServerSettings()
         self.gate = Gate(self.settings.token_file)
+        _make_directory(self.settings.backup_directory)
         # Each is called with every request once it has ended.
         self.observers: list[Callable[[Request], None]] = []
         # Figures of the parts, by their names in /metrics.
@@ -80,3 +84,13 @@ class Service:
     def close(self) -> None:
         """End the threads; what they do is finished first."""
         self._threads.shutdown()
+
+
+def _make_directory(path: Path | None) -> None:
+    """The folder that backups go into, for its owner alone if it is new: a wrong one is told before anybody waits."""
+    if path is None:
+        return
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path=path, operation="create") from error
