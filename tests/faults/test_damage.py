@@ -174,7 +174,7 @@ def test_a_repair_that_leaves_out_whole_batches_is_noticed(
     make: Callable[[SpecimenKind], Specimen], examine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specimen = make("closed")
-    monkeypatch.setattr(repair._Salvage, "_committed_orphans", lambda self, segment: {})
+    monkeypatch.setattr(repair._Salvage, "_committed_orphans", lambda self, segment, sound: {})
     hit = next(place for place in specimen.places.values() if place.record.stop < place.offset + place.size)
     assert "lost" in _first_noticed(examine, specimen, f"bit 0 of byte {hit.record.stop - 8} of {hit.name}")
 

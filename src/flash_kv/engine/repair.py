@@ -173,7 +173,8 @@ class _Salvage:
 
     def _take_damaged(self, place: int, segment: Checked) -> None:
         """Of the damaged places of a segment: what is sound of the batches there, and what is known to be lost."""
-        orphans = self._committed_orphans(segment)
+        sound = set() if segment.scan is None else {one.offset for one in segment.scan.records()}
+        orphans = self._committed_orphans(segment, sound)
         hint = check_hint(self._system, self._directory, segment)
         try:
             self.damages += hint.damages
@@ -182,7 +183,6 @@ class _Salvage:
                     self._lose(record.key, record.kind, record.lsn)
                 return
             # The hint knows no batch that was withdrawn, so what it knows was committed.
-            sound = set() if segment.scan is None else {one.offset for one in segment.scan.records()}
             for key, kind, lsn, offset, _ in hint.run.items():
                 if offset in orphans:
                     self._salvage(place, orphans[offset])
@@ -191,15 +191,14 @@ class _Salvage:
         finally:
             hint.close()
 
-    def _committed_orphans(self, segment: Checked) -> dict[int, Record]:
-        """The sound records of damaged batches by their offsets.
+    def _committed_orphans(self, segment: Checked, sound: set[int]) -> dict[int, Record]:
+        """The sound records of damaged batches by their offsets; `sound` has those of all others.
 
         At the very end of an unsealed segment stands, maybe, a batch that was never committed: not those.
         """
         scan = segment.scan
         if scan is None or not scan.orphans:
             return {}
-        sound = {record.offset for record in scan.records()}
         return {
             record.offset: record
             for record in scan.records(orphans=True)
