@@ -1,7 +1,7 @@
 """Codecs of arrays, read where they lie in the log: numpy's and Arrow's.
 
 A numpy array is stored as a `.npy` file of format 1.0: a header that ends at a
-multiple of 64 bytes from the value's beginning, then the elements. An Arrow table is stored as an IPC stream.
+multiple of 64 bytes from the value's beginning, then the elements. What Arrow has is stored as an IPC stream.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ _SIZE_END = 10
 # What numpy reads.
 _HEAD_BYTES_MAX = 10_000
 _HEADERS_CACHED = 256
+# The key in the metadata of an Arrow schema, and what it says of what is no table.
+_ARROW_KIND = b"flash_kv.kind"
+_RECORD_BATCH = b"record batch"
+_ARRAY = b"array"
+_CHUNKED_ARRAY = b"chunked array"
 
 
 class NumPy(Codec["numpy.ndarray[Any, Any]"]):
@@ -81,12 +86,12 @@ class NumPy(Codec["numpy.ndarray[Any, Any]"]):
         return header
 
 
-class Arrow(Codec["pyarrow.Table"]):
-    """Tables (extra `arrow`); a record batch is stored as the table of its rows.
+class Arrow(Codec["pyarrow.Table | pyarrow.RecordBatch | pyarrow.Array | pyarrow.ChunkedArray"]):
+    """Tables, record batches, arrays and chunked arrays; what is read is what was stored (extra `arrow`).
 
-    What is read is a table over the log itself: nothing is copied. It is checked first (`Table.validate`), in full
-    unless `is_trusted`: that takes time with the number of texts and lists in it, but not with that of numbers, and is
-    what keeps a forged table from being read beyond its end.
+    It lies over the log itself: nothing is copied. It is checked first (`validate`), in full unless `is_trusted`: that
+    takes time with the number of texts and lists in it, but not with that of numbers, and is what keeps forged bytes
+    from being read beyond their end.
     """
 
     name = "arrow"
@@ -96,18 +101,57 @@ class Arrow(Codec["pyarrow.Table"]):
         self._pyarrow = import_library("pyarrow", self.name, "arrow")
         self._is_trusted = is_trusted
 
-    def encode(self, value: pyarrow.Table) -> Any:
-        """An IPC stream."""
-        if not isinstance(value, (self._pyarrow.Table, self._pyarrow.RecordBatch)):
-            raise TypeError("it is no pyarrow.Table")
+    def encode(
+        self, value: pyarrow.Table | pyarrow.RecordBatch | pyarrow.Array | pyarrow.ChunkedArray
+    ) -> Any:
+        """An IPC stream; where it is no table's, its schema's metadata says what it is."""
+        rows, kind = self._as_rows(value)
+        metadata = rows.schema.metadata or {}
+        if _ARROW_KIND in metadata:
+            raise ValueError(f"the metadata of its schema has the key {_ARROW_KIND!r}, which the codec needs")
+        if kind is not None:
+            rows = rows.replace_schema_metadata({**metadata, _ARROW_KIND: kind})
         sink = self._pyarrow.BufferOutputStream()
-        with self._pyarrow.ipc.new_stream(sink, value.schema) as stream:
-            stream.write(value)
+        with self._pyarrow.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write(rows)
         return sink.getvalue()
 
-    def decode(self, data: memoryview) -> pyarrow.Table:
-        """A table over `data`."""
+    def _as_rows(self, value: Any) -> tuple[Any, bytes | None]:
+        """A table or a record batch, and which other kind it is to be when it is read."""
+        arrow = self._pyarrow
+        if isinstance(value, arrow.Table):
+            return value, None
+        if isinstance(value, arrow.RecordBatch):
+            return value, _RECORD_BATCH
+        if isinstance(value, arrow.Array):
+            return arrow.RecordBatch.from_arrays([value], [""]), _ARRAY
+        if isinstance(value, arrow.ChunkedArray):
+            return arrow.Table.from_arrays([value], [""]), _CHUNKED_ARRAY
+        raise TypeError("it is no pyarrow.Table, RecordBatch, Array or ChunkedArray")
+
+    def decode(
+        self, data: memoryview
+    ) -> pyarrow.Table | pyarrow.RecordBatch | pyarrow.Array | pyarrow.ChunkedArray:
+        """Over `data`."""
         with self._pyarrow.ipc.open_stream(self._pyarrow.py_buffer(data)) as stream:
-            table = stream.read_all()
-        table.validate(full=not self._is_trusted)
-        return table
+            schema, batches = stream.schema, list(stream)
+        for batch in batches:
+            batch.validate(full=not self._is_trusted)
+        metadata = schema.metadata or {}
+        kind = metadata.pop(_ARROW_KIND, None)
+        if kind is None:
+            return self._pyarrow.Table.from_batches(batches, schema)
+        if kind == _CHUNKED_ARRAY:
+            return _only(self._pyarrow.Table.from_batches(batches, schema).columns)
+        batch = _only(batches)
+        if kind == _RECORD_BATCH:
+            return batch.replace_schema_metadata(metadata or None)
+        if kind == _ARRAY:
+            return _only(batch.columns)
+        raise ValueError(f"it is of an unknown kind, {kind!r}")
+
+
+def _only(parts: list[Any]) -> Any:
+    if len(parts) != 1:
+        raise ValueError(f"it has {len(parts)} parts, not one")
+    return parts[0]
