@@ -63,7 +63,8 @@ import ctypes
 ctypes.CDLL({library!r}).__sanitizer_set_report_path({report!r})
 """
 # What each has to report: a write behind a block, a sum that does not fit, and two threads that write to one block
-# without a lock. The package is imported as well, to see that it is the one that was built for this.
+# without a lock, often enough to do so at once where other work has the processors. The package is imported as well, to
+# see that it is the one that was built for this.
 OVERFLOW = "int overflow(int number) { return number + 2147483647; }"
 CANARIES = {
     "address": [
@@ -73,7 +74,7 @@ CANARIES = {
     "thread": [
         """
 block = ctypes.create_string_buffer(4096)
-calls = [threading.Thread(target=lambda: [libc.memset(block, n, 4096) for n in range(1000)]) for _ in range(2)]
+calls = [threading.Thread(target=lambda: [libc.memset(block, n, 4096) for n in range(50000)]) for _ in range(2)]
 for call in calls: call.start()
 for call in calls: call.join()
 """,

@@ -30,7 +30,7 @@ from cython.cimports.flash_kv.index.index_cy import Index, Walk
 from cython.cimports.flash_kv.index.page_file_cy import BLOCK_BYTES, PageFile
 from cython.cimports.flash_kv.index.page_flush_cy import end_gathered, gather, write_gathered
 from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, Place
-from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
+from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.mutex import (
     lock_under_any,
     pthread_mutex_destroy,
@@ -38,8 +38,8 @@ from cython.cimports.flash_kv.io.mutex import (
     pthread_mutex_lock,
     pthread_mutex_unlock,
 )
-from cython.cimports.flash_kv.log.format import ENTRY_ERROR, offset_of, segment_of
-from cython.cimports.flash_kv.log.table_cy import Key, SegmentRef, load_key, newest_position, segment_ref
+from cython.cimports.flash_kv.log.format import ENTRY_ERROR
+from cython.cimports.flash_kv.log.table_cy import Key, load_key, newest_position, prefetch_record
 from cython.cimports.libc.errno import ENOMEM
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
@@ -50,6 +50,8 @@ from cython.cimports.posix.unistd import usleep
 RESERVE_LONG_MAX = cython.declare(uint64_t, 8192)
 # Who waits for the mutex would hardly ever get it from one who takes it again at once.
 PAUSE_US = cython.declare(cython.uint, 20)
+# Keys whose leaves are asked for together; see `_find_group`.
+GROUP = cython.declare(uint64_t, 16)
 # Pages of which the table is brought up to date under one hold of the mutex.
 SETTLE_STEP = cython.declare(uint32_t, 4096)
 # More upserts than any store has room for.
@@ -149,22 +151,26 @@ class BPTreeIndex(Index):
         return entry
 
     def find_many(self, keys, count, entries):
-        i: uint64_t
-        ref: cython.pointer(SegmentRef)
-        position: uint64_t
+        start: uint64_t = 0
         self._lock()
+        while start < count:
+            self._find_group(keys + start, min(count - start, GROUP), entries + start)
+            start += GROUP
+        pthread_mutex_unlock(cython.address(self.mutex))
+
+    def _find_group(self, keys, count, entries):
+        """All leaves first: one comes into the cache on the way to the next. No page changes, some may leave memory."""
+        leaves: uint32_t[16]
+        i: uint64_t
+        for i in range(count):
+            if keys[i].size <= PAGE_KEY_SIZE_MAX:
+                leaves[i] = self.tree.approach(keys[i].data, keys[i].size)
         for i in range(count):
             if keys[i].size > PAGE_KEY_SIZE_MAX:
-                entries[i] = self.long_keys.find(cython.address(keys[i]))
-                continue
-            entries[i] = self._answer(cython.address(keys[i]), self.tree.get(keys[i].data, keys[i].size))
-            if entries[i] != 0 and entries[i] != ENTRY_ERROR and self.log.is_mapped:
-                position = newest_position(self.log, entries[i])
-                ref = segment_ref(self.log, segment_of(position))
-                if position != 0 and ref != cython.NULL and ref.data != cython.NULL:
-                    prefetch(ref.data + offset_of(position))
-                    prefetch(ref.data + offset_of(position) + 64)
-        pthread_mutex_unlock(cython.address(self.mutex))
+                entries[i] = self.long_keys.find(keys + i)
+            else:
+                entries[i] = self._answer(keys + i, self.tree.get_in(leaves[i], keys[i].data, keys[i].size))
+            prefetch_record(self.log, entries[i])
 
     def is_above(self, key):
         is_above: cython.bint = False
@@ -266,15 +272,7 @@ class BPTreeIndex(Index):
                 state.error = place.error if taken == 0 else 0
                 state.is_done = taken == 0 and place.error == 0
                 return taken
-            bound.data = load_key(
-                self.log,
-                found,
-                cython.address(bound.size),
-                cython.address(self.buffers[turn]),
-                cython.address(self.capacities[turn]),
-                cython.address(bound),
-            )
-            if bound.data == cython.NULL:
+            if not self._load(cython.address(bound), found, turn):
                 state.error = bound.error
                 state.bad_position = bound.bad_position
                 return taken
@@ -293,6 +291,18 @@ class BPTreeIndex(Index):
             place.has_key = True
             place.is_started = True
         return taken
+
+    def _load(self, key, entry, turn):
+        """A key out of the log, in one of two buffers unless it is mapped; False with the reason in `key`."""
+        key.data = load_key(
+            self.log,
+            entry,
+            cython.address(key.size),
+            cython.address(self.buffers[turn]),
+            cython.address(self.capacities[turn]),
+            key,
+        )
+        return key.data != cython.NULL
 
     def clear(self):
         self._lock()
@@ -330,15 +340,7 @@ class BPTreeIndex(Index):
             for i in range(taken):
                 positions[count] = newest_position(self.log, entries[i])
                 count += 1
-            key.data = load_key(
-                self.log,
-                entries[taken - 1],
-                cython.address(key.size),
-                cython.address(self.buffers[turn]),
-                cython.address(self.capacities[turn]),
-                cython.address(key),
-            )
-            if key.data == cython.NULL:
+            if not self._load(cython.address(key), entries[taken - 1], turn):
                 return ENTRY_ERROR
             place.key = key.data
             place.key_size = key.size
@@ -363,12 +365,8 @@ class BPTreeIndex(Index):
     @property
     def frozen(self) -> tuple[int, int, int, int]:
         """Root, height, entries and end of the pages, as of `freeze`."""
-        return (
-            self.tree.frozen_root,
-            self.tree.frozen_height,
-            self.tree.frozen_count,
-            self.tree.frozen_end,
-        )
+        tree: PageTree = self.tree
+        return tree.frozen_root, tree.frozen_height, tree.frozen_count, tree.frozen_end
 
     def flush(self) -> None:
         """Write the pages that the checkpoint needs. OSError.

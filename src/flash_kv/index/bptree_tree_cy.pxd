@@ -29,6 +29,9 @@ cdef class PageTree:
     # NULL: see store.error. The tree is not empty.
     cdef Page* descend(self, const uint8_t* data, uint32_t size, PageWay* way) noexcept nogil
     cdef uint64_t get(self, const uint8_t* data, uint32_t size) noexcept nogil
+    # For several keys at once: the leaf where each is, on its way into the cache, or 0; and then what that leaf holds.
+    cdef uint32_t approach(self, const uint8_t* data, uint32_t size) noexcept nogil
+    cdef uint64_t get_in(self, uint32_t leaf, const uint8_t* data, uint32_t size) noexcept nogil
     # False when that cannot be told.
     cdef bint is_above(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef void ask_for(self, const uint8_t* data, uint32_t size) noexcept nogil

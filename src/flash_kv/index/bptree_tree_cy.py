@@ -114,6 +114,34 @@ class PageTree:
         slot = page_search(page, data, size, cython.address(is_found))
         return page_value(page, slot) if is_found else 0
 
+    def approach(self, data, size):
+        number: uint32_t = self.root
+        level: uint32_t = self.height
+        page: cython.pointer(Page)
+        is_found: cython.bint = False
+        if number == 0:
+            return 0
+        while level > 1:
+            level -= 1
+            page = _page_at(self.store, number, level)
+            if unlikely(page == cython.NULL):
+                return 0
+            number = _child(page, page_search(page, data, size, cython.address(is_found)) + is_found)
+        self.store.prefetch_slots(number)
+        return number
+
+    def get_in(self, leaf, data, size):
+        page: cython.pointer(Page)
+        slot: uint32_t
+        is_found: cython.bint = False
+        if leaf == 0:
+            return self.get(data, size)
+        page = _page_at(self.store, leaf, 0)
+        if unlikely(page == cython.NULL):
+            return ENTRY_ERROR
+        slot = page_search(page, data, size, cython.address(is_found))
+        return page_value(page, slot) if is_found else 0
+
     def is_above(self, data, size):
         way: PageWay
         page: cython.pointer(Page)

@@ -1,22 +1,10 @@
 # One leaf of a B-tree: finding the slot of a key, and its heads. See btree_leaf_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from flash_kv.index.btree_node cimport Node, Slot, prefetch_line
+from flash_kv.index.btree_node cimport Node, Slot
 from flash_kv.index.btree_store_cy cimport NodeStore
-from flash_kv.log.format cimport offset_of, segment_of
-from flash_kv.log.table_cy cimport Key, MatchResult, SegmentRef, TableState, newest_position, segment_ref
+from flash_kv.log.table_cy cimport Key, MatchResult, TableState
 
 ctypedef const uint8_t* Bytes
-
-cdef inline void prefetch_record(TableState* log, uint64_t entry) noexcept nogil:
-    """Bring in the beginning of a record that is mapped; an entry that is wrong costs nothing but time."""
-    cdef uint64_t position
-    cdef SegmentRef* ref
-    if log.is_mapped:
-        position = newest_position(log, entry)
-        ref = segment_ref(log, segment_of(position))
-        if ref != NULL and ref.data != NULL:
-            prefetch_line(ref.data + offset_of(position))
-            prefetch_line(ref.data + offset_of(position) + 64)
 
 cdef enum SeekResult:
     SEEK_ABSENT = 0

@@ -19,7 +19,6 @@ from cython.cimports.flash_kv.index.btree_leaf_cy import (
     SEEK_TIED,
     Bytes,
     Loaded,
-    prefetch_record,
 )
 from cython.cimports.flash_kv.index.btree_node import (
     SKIP_MAX,
@@ -53,6 +52,7 @@ from cython.cimports.flash_kv.log.table_cy import (
     load_record,
     match_key,
     newest_position,
+    prefetch_record,
     record_key,
 )
 from cython.cimports.libc.stdint import uint32_t, uint64_t

@@ -11,7 +11,6 @@ its leaf was not written.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_leaf_cy import prefetch_record
 from cython.cimports.flash_kv.index.btree_node import (
     NODE_SLOTS,
     TAG_MASK,
@@ -42,7 +41,7 @@ from cython.cimports.flash_kv.index.leaf_walk_cy import WALK_FAILED
 from cython.cimports.flash_kv.intrinsics import load_acquire64, load_fenced64, load_relaxed64, unlikely
 from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
-from cython.cimports.flash_kv.log.table_cy import MATCH_NO, MATCH_YES, MatchResult, match_key
+from cython.cimports.flash_kv.log.table_cy import MATCH_NO, MATCH_YES, MatchResult, match_key, prefetch_record
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.stdlib import free
 from cython.cimports.posix.unistd import usleep

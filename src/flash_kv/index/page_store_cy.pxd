@@ -61,6 +61,8 @@ cdef class PageStore:
     cdef Page* fetch(self, uint32_t number) noexcept nogil
     # Have the system read it, if it is not in memory.
     cdef void ask_for(self, uint32_t number) noexcept nogil
+    # Have the processor bring it nearer, if it is in memory.
+    cdef void prefetch_slots(self, uint32_t number) noexcept nogil
     cdef Page* create(self, uint32_t level) noexcept nogil
     # Before a page is changed or given back: False when that has to wait for a write that failed.
     cdef bint thaw(self, const Page* page) noexcept nogil

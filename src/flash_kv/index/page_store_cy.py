@@ -26,7 +26,7 @@ from cython.cimports.flash_kv.index.arena_cy import Arena
 from cython.cimports.flash_kv.index.bptree_page_cy import PAGE_BYTES, Page, page_init, page_is_sound
 from cython.cimports.flash_kv.index.page_file_cy import PageFile
 from cython.cimports.flash_kv.index.page_store_cy import FLUSH_PAGES, TABLE_PAGES, TABLES_MAX, Frame, Place
-from cython.cimports.flash_kv.intrinsics import unlikely
+from cython.cimports.flash_kv.intrinsics import prefetch, unlikely
 from cython.cimports.flash_kv.io.memory_cy import map_pages, unmap_pages
 from cython.cimports.libc.errno import EBADMSG, EDQUOT, EFBIG, ENOMEM, ENOSPC
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
@@ -47,6 +47,8 @@ RESERVE_MAX = cython.declare(uint64_t, 8192)
 NEW_PAGES = cython.declare(uint64_t, 64)
 # What one upsert may change besides a leaf and its neighbour: the way up to the root.
 HEIGHT = cython.declare(uint64_t, 8)
+# As many as a leaf of keys of 16 bytes has; eight stand in a line of the cache.
+PREFETCH_SLOTS = cython.declare(uint32_t, 128)
 SIZE = cython.declare(uint64_t, cython.sizeof(Place))
 MADV_HUGEPAGE = cython.declare(cython.int, 14)
 MADV_DONTNEED = cython.declare(cython.int, 4)
@@ -309,6 +311,17 @@ class PageStore:
         places: Places = cython.cast(Places, self.places.data)
         if number != 0 and number < self.pages_end and not places[number].block & (FREE | IN_FRAME):
             self.file.ask_for(places[number].block)
+
+    def prefetch_slots(self, number):
+        places: Places = cython.cast(Places, self.places.data)
+        page: cython.pointer(Page)
+        slot: uint32_t = 0
+        if number != 0 and number < self.pages_end and places[number].block & IN_FRAME:
+            page = self.pages + ((places[number].block & NUMBER) - 1)
+            prefetch(page)
+            while slot < PREFETCH_SLOTS:
+                prefetch(cython.address(page.slots[slot]))
+                slot += 8
 
     def _set_limit(self):
         """Pages and what is known of each share the memory."""

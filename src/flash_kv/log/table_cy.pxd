@@ -1,7 +1,7 @@
 # The segment table: from positions to bytes, for every compiled module. See table_cy.py.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
-from flash_kv.intrinsics cimport add_atomic64, load_acquire64
+from flash_kv.intrinsics cimport add_atomic64, load_acquire64, prefetch
 from flash_kv.log.format cimport (
     ENTRY_VERSIONED, HEADER_SIZE, RecordHeader, SEGMENT_HEADER_SIZE, offset_of, attributes_size, record_size, segment_of,
     value_start,
@@ -77,6 +77,17 @@ cdef inline uint64_t newest_position(TableState* table, uint64_t entry) noexcept
     if entry >= load_acquire64(&table.versions_size):
         return 0
     return load_acquire64(&table.versions[entry].position)
+
+cdef inline void prefetch_record(TableState* log, uint64_t entry) noexcept nogil:
+    """Bring in the beginning of a record that is mapped; an entry that is wrong costs nothing but time."""
+    cdef uint64_t position
+    cdef SegmentRef* ref
+    if log.is_mapped:
+        position = newest_position(log, entry)
+        ref = segment_ref(log, segment_of(position))
+        if ref != NULL and ref.data != NULL:
+            prefetch(ref.data + offset_of(position))
+            prefetch(ref.data + offset_of(position) + 64)
 
 cdef inline const RecordHeader* mapped_record(TableState* table, uint64_t position) noexcept nogil:
     """The record at `position` with header and body inside the mapping, or NULL. io="mmap" only."""
