@@ -299,6 +299,7 @@ def test_the_biggest_keys_and_prefixes_lead_to_the_browser(visit: Visit) -> None
     expect(biggest.first).to_contain_text(re.compile(r"large\s*293 KiB"))
     prefixes = page.get_by_role("region", name="Biggest prefixes")
     expect(prefixes.get_by_role("link", name=re.compile("user: *120 keys"))).to_be_visible()
+    expect(prefixes.get_by_role("link", name=re.compile("no prefix"))).to_be_visible()
     prefixes.get_by_role("link", name=re.compile("user:")).click()
     expect(page.get_by_role("heading", name="Keys 120")).to_be_visible()
 

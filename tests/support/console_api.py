@@ -228,7 +228,8 @@ class Handler(BaseHTTPRequestHandler):
         found = [{**key_field("key", key), "value_bytes": len(held[key]["value"])} for key in keys]
         groups: dict[bytes, list[int]] = {}
         for key, one in held.items():
-            groups.setdefault(b"".join(key.partition(b":")[:2]), []).append(len(one["value"]))
+            # Without a separator there is no prefix, as in the server.
+            groups.setdefault(key[: key.find(b":") + 1], []).append(len(one["value"]))
         prefixes = [{**key_field("prefix", k), "keys": len(v), "bytes": sum(v)} for k, v in groups.items()]
         self.give_json({"keys": found, "prefixes": prefixes})
 

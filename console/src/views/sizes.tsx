@@ -28,7 +28,7 @@ function Bars({ title, rows }: { title: string; rows: Row[] }) {
           {rows.map((row) => (
             <li key={row.href}>
               <a href={row.href}>
-                <span class="data bar-name">{row.name}</span>
+                {row.name === "" ? <span class="bar-name">no prefix</span> : <span class="data bar-name">{row.name}</span>}
                 <span class="figure bar-note">{row.note}</span>
                 <span class="figure bar-size">{formatBytes(row.bytes)}</span>
                 <span class="bar" aria-hidden="true">
