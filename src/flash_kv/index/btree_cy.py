@@ -37,7 +37,6 @@ from cython.cimports.flash_kv.index.btree_node import (
     node_at,
     prefetch_child,
     prefetch_hints,
-    prefetch_line,
     prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_split_cy import split_leaf
@@ -49,6 +48,7 @@ from cython.cimports.flash_kv.intrinsics import (
     fence_release,
     load_acquire64,
     load_relaxed64,
+    prefetch,
     store_release64,
     unlikely,
 )
@@ -166,7 +166,7 @@ class BTreeIndex(LeafIndex):
         for i in range(group.count):
             node = group.spots[i].node
             if not unlikely(node == cython.NULL):
-                prefetch_line(
+                prefetch(
                     cython.address(node.slots[line_of(node, head_of(keys[i].data, keys[i].size, node.skip))])
                 )
 

@@ -20,7 +20,7 @@
 # The value is an entry in a leaf, and child | separator blob << 32 in an inner node: the child on the separator's right.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
-from flash_kv.intrinsics cimport byte_swap64, fence_release, move_words, store_release64, unlikely
+from flash_kv.intrinsics cimport byte_swap64, fence_release, move_words, prefetch, store_release64, unlikely
 from flash_kv.log.table_cy cimport Key
 
 cdef extern from *:
@@ -31,8 +31,6 @@ cdef extern from *:
     #define FK_SEPARATOR_EXACT 0x80000000u
     #define FK_MIX_ODD 0x9E3779B97F4A7C15ULL
     #define FK_LEADING_ZEROS(x) ((uint32_t)__builtin_clzll(x))
-    /* The empty asm: GCC takes a function that only prefetches for one without effect, and drops calls of it. */
-    static inline void fk_prefetch_line(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
     /* How many of sixteen ascending numbers are at most `limit`. */
     #if defined(__SSE2__)
     #include <emmintrin.h>
@@ -61,7 +59,6 @@ cdef extern from *:
     const uint64_t MIX_ODD "FK_MIX_ODD"   # 2^64 over the golden ratio (Knuth, multiplicative hashing)
     int32_t biased "FK_BIASED"(uint64_t half) noexcept nogil
     uint32_t leading_zeros "FK_LEADING_ZEROS"(uint64_t x) noexcept nogil  # x is not zero
-    void prefetch_line "fk_prefetch_line"(const void* p) noexcept nogil
     uint32_t count_at_most "fk_count_at_most"(const int32_t* numbers, int32_t limit) noexcept nogil
 
 cdef enum:
@@ -129,14 +126,14 @@ cdef inline uint32_t node_number(uint8_t* base, Node* node) noexcept nogil:
     return <uint32_t>((<uint64_t>node - <uint64_t>base) // NODE_BYTES)
 
 cdef inline void prefetch_hints(const Node* node) noexcept nogil:
-    prefetch_line(node)
-    prefetch_line(&node.hints[8])
+    prefetch(node)
+    prefetch(&node.hints[8])
 
 cdef inline void prefetch_lines(const Node* node, uint32_t first, uint32_t last) noexcept nogil:
     """Bring in some of the sixteen lines of a node."""
     cdef uint32_t line
     for line in range(first, last + 1):
-        prefetch_line((<const uint8_t*>node) + 64 * line)
+        prefetch((<const uint8_t*>node) + 64 * line)
 
 cdef inline void prefetch_child(const Node* node, uint32_t slot, uint64_t head, const Node* child) noexcept nogil:
     """Bring in the half of a child where the head probably is, as if heads were spread evenly between the separators

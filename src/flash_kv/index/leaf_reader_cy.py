@@ -23,7 +23,6 @@ from cython.cimports.flash_kv.index.btree_node import (
     mix_key,
     node_at,
     node_number,
-    prefetch_line,
     prefetch_lines,
 )
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
@@ -38,7 +37,13 @@ from cython.cimports.flash_kv.index.leaf_reader_cy import (
     mark_of,
 )
 from cython.cimports.flash_kv.index.leaf_walk_cy import WALK_FAILED
-from cython.cimports.flash_kv.intrinsics import load_acquire64, load_fenced64, load_relaxed64, unlikely
+from cython.cimports.flash_kv.intrinsics import (
+    load_acquire64,
+    load_fenced64,
+    load_relaxed64,
+    prefetch,
+    unlikely,
+)
 from cython.cimports.flash_kv.io.memory_cy import calloc
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR, ENTRY_VERSIONED
 from cython.cimports.flash_kv.log.table_cy import MATCH_NO, MATCH_YES, MatchResult, match_key, prefetch_record
@@ -212,7 +217,7 @@ class LeafReader(Index):
                 keys[i].data, keys[i].size, spot.node.skip, mix_key(keys[i].data, keys[i].size)
             )
             group.numbers[i] = line_of(spot.node, group.heads[i] | TAG_MASK)
-            prefetch_line(cython.address(spot.node.slots[group.numbers[i]]))
+            prefetch(cython.address(spot.node.slots[group.numbers[i]]))
 
     def _find_group(self, keys, count, entries):
         """Up to GROUP keys. One that meets a change, or another's record, is looked for again alone."""

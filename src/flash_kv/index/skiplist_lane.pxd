@@ -24,11 +24,12 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from flash_kv.index.btree_inner_cy cimport readable_blob
 from flash_kv.index.btree_node cimport (
-    BLOB_UNIT, Node, Tree, head_of, leading_zeros, node_at, prefetch_hints, prefetch_line,
-    prefetch_lines,
+    BLOB_UNIT, Node, Tree, head_of, leading_zeros, node_at, prefetch_hints, prefetch_lines,
 )
 from flash_kv.index.leaf_reader_cy cimport Spot
-from flash_kv.intrinsics cimport compare_changing, load_acquire32, load_acquire64, load_relaxed32, load_relaxed64, unlikely
+from flash_kv.intrinsics cimport (
+    compare_changing, load_acquire32, load_acquire64, load_relaxed32, load_relaxed64, prefetch, unlikely,
+)
 
 cdef enum:
     LEVELS = 8                            # of lanes
@@ -247,7 +248,7 @@ cdef inline void prefetch_next(uint8_t* blobs, const Search* search) noexcept no
     """Bring in the mark, or the lane as far as most lanes go."""
     cdef uint32_t line
     for line in range(<uint32_t>(LANE_LINES if search.level > 0 else 1)):
-        prefetch_line((<uint8_t*>lane_at(blobs, search.at)) + 64 * line)
+        prefetch((<uint8_t*>lane_at(blobs, search.at)) + 64 * line)
 
 cdef inline bint enter_leaf(Tree* tree, uint8_t* base, uint8_t* blobs, uint32_t ref, Spot* leaf) noexcept nogil:
     """Take the leaf of a mark at the version it has now; False when it is not that mark's. As long as the leaf has this

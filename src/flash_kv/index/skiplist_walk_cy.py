@@ -7,7 +7,7 @@ one that has none starts over.
 """
 
 import cython
-from cython.cimports.flash_kv.index.btree_node import NODE_SLOTS, Tree, prefetch_line, prefetch_lines
+from cython.cimports.flash_kv.index.btree_node import NODE_SLOTS, Tree, prefetch_lines
 from cython.cimports.flash_kv.index.btree_store_cy import NodeStore
 from cython.cimports.flash_kv.index.index_cy import Walk
 from cython.cimports.flash_kv.index.leaf_reader_cy import Spot, is_unchanged
@@ -28,7 +28,7 @@ from cython.cimports.flash_kv.index.skiplist_lane import (
     mark_at,
     next_of,
 )
-from cython.cimports.flash_kv.intrinsics import load_acquire32, load_acquire64
+from cython.cimports.flash_kv.intrinsics import load_acquire32, load_acquire64, prefetch
 from cython.cimports.libc.stdint import int64_t, uint32_t, uint64_t
 
 # Leaves fetched before they are needed: copying one takes a third of the time that memory takes to bring it.
@@ -57,7 +57,7 @@ def _look_ahead(store: NodeStore, ref: uint32_t, is_reverse: cython.bint) -> uin
         return 0
     following = _neighbour(store, ref, is_reverse)
     if is_readable(store.tree, following, MARK_UNITS):
-        prefetch_line(mark_at(store.blobs, following))
+        prefetch(mark_at(store.blobs, following))
     else:
         following = 0
     prefetch_lines(likely_leaf(store.tree, store.base, store.blobs, ref), 0, 15)
