@@ -2,7 +2,7 @@
 
     python -m benchmarks.instructions                   # count, and print beside what is kept
     python -m benchmarks.instructions --check           # fail where one is more than 3 % above what is kept
-    python -m benchmarks.instructions --accept WHY      # keep today's figures, with the reason for the change
+    python -m benchmarks.instructions --accept WHY      # keep what differs more than that, with the reason for it
 
 The figures are in instructions.json, for each build one set: another compiler or Python counts otherwise. Of a build
 without figures nothing can be said, and the command says so. Fewer instructions are not always less time, and a wait
@@ -156,12 +156,24 @@ def least(first: dict[str, Counts], second: dict[str, Counts]) -> dict[str, Coun
 
 
 def accept(found: dict[str, Counts], why: str) -> None:
-    """Keep these figures of this build, and why they are others than before."""
+    """Keep these figures of this build, and why they are others than before.
+
+    What differs less than the guard tolerates stays: the least of some counts, kept again and again, would make it
+    stricter each time.
+    """
     content = kept()
     entry = content.setdefault(build_name(), {"reasons": []})
-    entry["figures"] = found
+    before: dict[str, Counts] = entry.get("figures", {})
+    entry["figures"] = {
+        kind: {name: _accepted(now, before.get(kind, {}).get(name)) for name, now in counts.items()}
+        for kind, counts in found.items()
+    }
     entry["reasons"].append(why)
     KEPT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _accepted(now: float, before: float | None) -> float:
+    return now if before is None or abs(now - before) > before * TOLERANCE else before
 
 
 def table(found: dict[str, Counts], before: dict[str, Counts]) -> Table:
@@ -181,7 +193,9 @@ def main() -> int:
     choice.add_argument(
         "--check", action="store_true", help="fail where a figure is more than 3 %% above the kept one"
     )
-    choice.add_argument("--accept", metavar="WHY", help="keep today's figures, for this reason")
+    choice.add_argument(
+        "--accept", metavar="WHY", help="keep today's figures where they differ more, for this reason"
+    )
     arguments = parser.parse_args()
     entry = kept().get(build_name())
     before: dict[str, Counts] = {} if entry is None else entry["figures"]

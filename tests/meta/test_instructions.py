@@ -85,6 +85,11 @@ def test_figures_are_kept_with_the_reasons_of_their_changes(
     assert entry == {"figures": {"hash": {"get": 2.0}}, "reasons": ["the first", "a check more"]}
 
 
+def test_a_figure_that_differs_by_less_than_is_tolerated_stays(guard: Callable[..., int]) -> None:
+    assert guard({"hash": {"get": 98.0, "put": 190.0}}, arguments=("--accept", "why")) == 0
+    assert instructions.kept()[instructions.build_name()]["figures"] == {"hash": {"get": 100.0, "put": 190.0}}
+
+
 def test_a_dump_without_totals_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out.2-01").write_text("events: Ir\n", encoding="utf-8")
     with pytest.raises(CannotCountError, match=r"out\.2-01 has no totals"):
