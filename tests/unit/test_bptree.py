@@ -265,6 +265,19 @@ def test_a_page_that_cannot_be_written_changes_nothing(
     assert probe.find_many(list(entries)) == list(entries.values())
 
 
+def test_frames_above_the_pool_are_lent_as_often_as_pages_cannot_be_written(
+    filled: tuple[IndexProbe, dict[bytes, int], int], rng: random.Random
+) -> None:
+    probe, entries, fd = filled
+    for _ in range(12):
+        with _instead(fd, f"/proc/self/fd/{fd}", os.O_RDONLY):
+            for key in rng.sample(list(entries), 60):
+                assert probe.upsert(key, entries[key]) == entries[key]
+        # Written again, they go back.
+        assert probe.walk() == sorted(entries)
+        assert probe.memory_bytes() <= 2 * POOL
+
+
 def test_room_that_the_disk_does_not_have_is_refused(
     filled: tuple[IndexProbe, dict[bytes, int], int],
 ) -> None:

@@ -18,12 +18,14 @@ from cython.cimports.libc.string import memcpy
 
 def gather(store):
     count: cython.int = 0
+    # What is being written keeps its page: half of a small pool is left to those who want others meanwhile.
+    most: cython.int = min(FLUSH_PAGES, cython.cast(cython.int, store.frames_limit >> 1))
     block: uint32_t
     data: cython.pointer(uint8_t)
     if store.has_given_up:
         store.error = ENOSPC
         return -1
-    while store.flush_hand <= store.frames_used and count < FLUSH_PAGES:
+    while store.flush_hand <= store.frames_used and count < most:
         if store.frames[store.flush_hand].is_frozen:
             block = store.file.take(True)
             if block == 0:

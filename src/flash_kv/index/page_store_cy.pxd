@@ -37,6 +37,7 @@ cdef class PageStore:
     cdef uint32_t unplaced_count          # of those, the ones that have no block yet
     cdef uint64_t changed                 # pages that became dirty since the last checkpoint began
     cdef uint64_t changed_before          # as of when it began
+    cdef uint32_t retired_frame           # the last of them; of a retired frame, the one before
     cdef uint32_t free_frame
     cdef uint32_t hand
     cdef Arena places                     # a Place for each page

@@ -109,6 +109,7 @@ class PageStore:
         self.frames_limit = self.frames_max
         self.frames_used = 0
         self.frames_retired = 0
+        self.retired_frame = 0
         self.dirty_count = 0
         self.unplaced_count = 0
         self.changed = 0
@@ -243,10 +244,17 @@ class PageStore:
         if number != 0 and self.frames_used - self.frames_retired > self.frames_limit:
             # The tables have grown into the pool's share: this frame's memory is theirs.
             madvise(self.pages + (number - 1), PAGE_BYTES, MADV_DONTNEED)
-            self.frames[number].page = 0
+            self.frames[number].page = self.retired_frame
             self.frames[number].pins = 1
+            self.retired_frame = number
             self.frames_retired += 1
             number = self._take_victim()
+        if number == 0 and self.frames_retired > 0:
+            # None can be spared just now. What was lent to such a need before is here again.
+            number = self.retired_frame
+            self.retired_frame = self.frames[number].page
+            self.frames_retired -= 1
+            return number
         if number == 0 and self.frames_used < self.frames_max + FRAMES_SPARE:
             self.frames_used += 1
             return self.frames_used
