@@ -69,7 +69,7 @@ def gets(db: flash_kv.DB, kind: str, data: Dataset, chance: random.Random) -> di
 
 def many_at_once(stores: dict[str, flash_kv.DB], pairs: list[tuple[bytes, bytes]]) -> dict[str, Loop]:
     """By name; a call is for a batch of records."""
-    batches = list(in_slices(pairs, BATCH_RECORDS))
+    batches = in_slices(pairs, BATCH_RECORDS)
     keys = [[key for key, _ in batch] for batch in batches]
     loops: dict[str, Loop] = {A_DICT: (dict, batches)}
     for kind, db in stores.items():

@@ -45,6 +45,7 @@ cdef class PageTree:
     cdef void empty(self) noexcept nogil
     cdef void freeze(self) noexcept nogil
 
+    cdef uint32_t _leaf_for(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef bint _plant(self) noexcept nogil
     cdef bint _make_room(self, PageWay* way, uint32_t slot, const uint8_t* data, uint32_t size) noexcept nogil
     cdef uint32_t _part(

@@ -114,7 +114,8 @@ class PageTree:
         slot = page_search(page, data, size, cython.address(is_found))
         return page_value(page, slot) if is_found else 0
 
-    def approach(self, data, size):
+    def _leaf_for(self, data, size):
+        """The number of the leaf where a key is; 0 when the tree is empty or a page on the way cannot be had."""
         number: uint32_t = self.root
         level: uint32_t = self.height
         page: cython.pointer(Page)
@@ -127,6 +128,10 @@ class PageTree:
             if unlikely(page == cython.NULL):
                 return 0
             number = _child(page, page_search(page, data, size, cython.address(is_found)) + is_found)
+        return number
+
+    def approach(self, data, size):
+        number: uint32_t = self._leaf_for(data, size)
         self.store.prefetch_slots(number)
         return number
 
@@ -156,18 +161,8 @@ class PageTree:
         )
 
     def ask_for(self, data, size):
-        number: uint32_t = self.root
-        level: uint32_t
-        page: cython.pointer(Page)
-        is_found: cython.bint = False
-        for level in range(1, self.height):
-            page = self.store.fetch(number)
-            # Whatever it is: who comes for the key finds out.
-            if page == cython.NULL or page.level != self.height - level:
-                return
-            number = _child(page, page_search(page, data, size, cython.address(is_found)) + is_found)
-        if self.root != 0:
-            self.store.ask_for(number)
+        # Without a leaf, whoever comes for the key finds out why.
+        self.store.ask_for(self._leaf_for(data, size))
 
     def put(self, data, size, entry):
         way: PageWay
