@@ -414,7 +414,7 @@ class StoreFullError(FlashKVError, OSError):
         self.path = os.fspath(path)
         self.operation = operation
         message = (
-            f"no space left for {operation} at {self.path}: free some, or delete keys and call compact()"
+            f"cannot {operation} {self.path}: no space left; free some, or delete keys and call compact()"
         )
         super().__init__(message, errno_codes.ENOSPC, message, self.path)
 
@@ -428,7 +428,7 @@ class StorageError(FlashKVError, OSError):
         self.path = os.fspath(path)
         self.operation = operation
         code = errno_codes.errorcode.get(errno, str(errno))
-        message = f"{operation} failed at {self.path}: {os.strerror(errno)} ({code})"
+        message = f"cannot {operation} {self.path}: {os.strerror(errno)} ({code})"
         super().__init__(message, errno, message, self.path)
 
 

@@ -14,6 +14,7 @@ import pytest
 import flash_kv
 from flash_kv import DB, CorruptionError, StoreFullError
 from flash_kv.engine import index_file
+from flash_kv.engine.index_file import IndexKeeper
 from flash_kv.io.faulty import Call, Fault, FaultySystem
 from flash_kv.options import Options
 from support.damage import flip, overwrite
@@ -669,6 +670,69 @@ def test_while_the_reserve_is_given_away_the_file_does_not_grow_and_no_delete_fa
         with DB(tmp_path / name, options) as db:
             _check(db, expected)
             _pages_are_sound(db)
+
+
+@pytest.mark.parametrize("how", ["never", "before", "beside"])
+def test_a_batch_deletes_whatever_there_is_when_the_file_cannot_grow(
+    tmp_path: Path, io: str, rng: random.Random, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside: while the first checkpoint is being written, which has all blocks until it fails."""
+    system = FaultySystem()
+    options = Options(index="bptree", io=io, index_checkpoint_bytes=1 << 30, **SMALL)  # type: ignore[arg-type]
+    with DB(tmp_path / "db", options, system) as db:
+        expected = _fill_more(db, rng, 500)
+        keeper = db._index_keeper
+        if how == "before":
+            assert keeper.checkpoint()
+        system.add(Fault("allocate", errno=28, from_then_on=True, path_contains="INDEX"))
+        with pytest.raises(StoreFullError):
+            for number in range(100_000):
+                db[b"more %08d" % number] = expected[b"more %08d" % number] = b""
+        deleted = sorted(expected)[::2]
+        is_writing, is_refused = threading.Event(), threading.Event()
+        failures: list[Exception] = []
+
+        def refuse(call: Call) -> object:
+            is_writing.set()
+            assert is_refused.wait(60)
+            raise OSError(28, "no space", call.path)
+
+        def write() -> None:
+            try:
+                keeper.checkpoint_when_idle()
+            except StoreFullError as error:
+                failures.append(error)
+
+        def make_room(number: int, attempt: int) -> bool:
+            is_refused.set()
+            return IndexKeeper.make_room(keeper, number, attempt)
+
+        writer = threading.Thread(target=write)
+        if how == "beside":
+            monkeypatch.setattr(keeper, "make_room", make_room)
+            system.add(Fault("write_at", path_contains="INDEX", action=refuse))
+            writer.start()
+            assert is_writing.wait(60)
+        with db.batch() as batch:
+            for key in deleted:
+                batch.delete(key)
+                del expected[key]
+        if how == "beside":
+            writer.join()
+            assert failures
+        assert keeper._file is not None
+        assert keeper._file.checkpoint is None
+        _check(db, expected)
+        _pages_are_sound(db)
+        crash_image(db, tmp_path / "killed")
+        with db.batch() as batch:
+            for key in expected:
+                batch.delete(key)
+        assert len(db) == 0
+        system.heal()
+        _pages_are_sound(db)
+    with DB(tmp_path / "killed", options) as db:
+        _check(db, expected)
 
 
 def test_a_delete_beside_a_checkpoint_without_room_is_done_and_the_checkpoint_is_not(

@@ -178,7 +178,7 @@ class Compactor(Part):
                     postponed.append(job)
             if len(postponed) == len(waiting) and all(len(job) == 1 for job in waiting):
                 if not run.has_gained:
-                    raise StoreFullError(self.store.path, "compaction")
+                    raise StoreFullError(self.store.path, "compact")
                 return
             # Those without a dead record last: they give nothing back before the others are done.
             waiting = sorted(

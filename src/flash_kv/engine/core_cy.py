@@ -385,9 +385,11 @@ class Core:
         count: uint64_t = 0
         i: uint64_t
         word: uint64_t
+        failure: cython.int
         if not self.writer.has_room(room):
             return NEEDS_ROOM
-        if self.index.reserve(batch.count) != 0 or self.versions.reserve(batch.count) != 0:
+        failure = self.index.reserve(batch.count) if batch.puts else self.index.reserve_removals(batch.count)
+        if failure != 0 or self.versions.reserve(batch.count) != 0:
             return self.refused(batch.keys)
         place = self.writer.begin(room)
         if place == cython.NULL:

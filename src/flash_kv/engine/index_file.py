@@ -341,19 +341,25 @@ class IndexKeeper(Part):
         if number in FULL_DISK and self._file is not None:
             self.store._segments.keep_reserve()
 
-    def make_room(self, number: int) -> bool:
+    def make_room(self, number: int, attempt: int = 1) -> bool:
         """Have room for what changes in the pages, if this errno says that it was lacking; False when there is none.
 
-        A checkpoint lets go of what the one before had; if that does not fit, there is none until one does.
+        A checkpoint lets go of what the one before had; if that does not fit, or is not enough by the second attempt,
+        there is none until one fits. What another checkpoint takes while it is being written is waited for.
         """
         store = self.store
-        if number not in FULL_DISK or store._segments.is_mine:
+        if number not in FULL_DISK or self._file is None or store._segments.is_mine:
             return False
-        if self._file is None or self._file.checkpoint is None:
-            return False
+        has_waited = not store._compactor.is_mine
         with store._compactor.lock:
             store.check_open()
-            self.let_go_of()
+            if self._file.checkpoint is None:
+                return has_waited
+            if attempt == 1:
+                self.let_go_of()
+            else:
+                with self._lock:
+                    self._forget(is_final=False)
         return True
 
     def _forget(self, *, is_final: bool = True) -> None:

@@ -227,7 +227,7 @@ class Writes(Reads):
                     break
                 if outcome == FAILED_READ and index_rooms < INDEX_ROOMS_MAX and parsed.error != 0:
                     index_rooms += 1
-                    if self._index_keeper.make_room(parsed.error):
+                    if self._index_keeper.make_room(parsed.error, index_rooms):
                         continue
                 if outcome != NEEDS_ROOM:
                     self.raise_failure(outcome, cython.address(parsed))
@@ -352,7 +352,7 @@ class Writes(Reads):
                 and index_rooms < INDEX_ROOMS_MAX
             ):
                 index_rooms += 1
-                if self._index_keeper.make_room(batch.keys[0].error):
+                if self._index_keeper.make_room(batch.keys[0].error, index_rooms):
                     # The keys were moved about: by what failed, and by the leaving out of those that are absent.
                     batch.index_keys(self.hash_key())
                     continue

@@ -19,6 +19,7 @@ cdef class BPTreeIndex(Index):
     cdef uint64_t[2] capacities
 
     cdef void _lock(self) noexcept nogil
+    cdef int _reserve(self, uint64_t count, bint is_removal) noexcept nogil
     cdef void _find_group(self, Key* keys, uint64_t count, uint64_t* entries) noexcept nogil
     cdef bint _load(self, Key* key, uint64_t entry, int turn) noexcept nogil
     cdef uint64_t _answer(self, Key* key, uint64_t entry) noexcept nogil

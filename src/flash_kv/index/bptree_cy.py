@@ -54,8 +54,6 @@ PAUSE_US = cython.declare(cython.uint, 20)
 GROUP = cython.declare(uint64_t, 16)
 # Pages of which the table is brought up to date under one hold of the mutex.
 SETTLE_STEP = cython.declare(uint32_t, 4096)
-# More upserts than any store has room for.
-COUNT_MAX = cython.declare(uint64_t, 1 << 40)
 
 
 @cython.final
@@ -130,12 +128,16 @@ class BPTreeIndex(Index):
         return entry
 
     def reserve(self, count):
+        return self._reserve(count, False)
+
+    def reserve_removals(self, count):
+        return self._reserve(count, True)
+
+    def _reserve(self, count, is_removal):
         failure: cython.int
         self.refusal = 0
-        if count > COUNT_MAX:
-            return -1
         self._lock()
-        failure = self.tree.store.reserve(count)
+        failure = self.tree.store.reserve_changes(count) if is_removal else self.tree.store.reserve(count)
         if failure != 0:
             self.refusal = self.tree.store.error
         pthread_mutex_unlock(cython.address(self.mutex))

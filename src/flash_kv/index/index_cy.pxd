@@ -29,6 +29,7 @@ cdef class Index:
     cdef int refusal                      # errno, after `reserve` gave -1 because of the disk; 0: memory is short
 
     cdef int reserve(self, uint64_t count) noexcept nogil
+    cdef int reserve_removals(self, uint64_t count) noexcept nogil
     cdef void expect(self, uint64_t count) noexcept nogil
     cdef uint64_t find(self, Key* key) noexcept nogil
     cdef uint64_t upsert(self, Key* key, uint64_t entry) noexcept nogil

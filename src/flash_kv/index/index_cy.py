@@ -6,6 +6,9 @@ the segment table. What each method guarantees:
 `reserve(count)`
     After it returns 0 the next `count` upserts cannot fail for want of memory. -1: memory is short, or the disk, which
     `refusal` then says (only an index on disk); nothing changed.
+`reserve_removals(count)`
+    The same for as many removals, or upserts of keys that are there, which an index on disk has room for when its file
+    can grow no more.
 `expect(count)`
     About `count` keys are coming: an empty index may take their room at once. Changes nothing else.
 `find(key)`
@@ -75,6 +78,9 @@ class Index:
 
     def reserve(self, count):
         return -1
+
+    def reserve_removals(self, count):
+        return self.reserve(count)
 
     def expect(self, count):
         pass

@@ -58,6 +58,8 @@ cdef class PageStore:
     cdef void empty(self) noexcept nogil
     # 0: so many upserts have room in memory and in the file. -1: memory or disk is short, nothing changed.
     cdef int reserve(self, uint64_t count) noexcept nogil
+    # The same for changes that need no new page.
+    cdef int reserve_changes(self, uint64_t count) noexcept nogil
     # The page, until the next call of `fetch` or `create` unless it is pinned. NULL: see `error`.
     cdef Page* fetch(self, uint32_t number) noexcept nogil
     # Have the system read it, if it is not in memory.
@@ -83,6 +85,7 @@ cdef class PageStore:
     cdef int load_table(self, uint32_t number, const Place* found, uint32_t pages_end) noexcept nogil
     cdef int end_load(self, uint32_t pages_end) noexcept nogil
 
+    cdef int _reserve_blocks(self, uint64_t new, uint64_t count) noexcept nogil
     cdef void _thaw_frames(self) noexcept nogil
     cdef uint32_t _frame_of(self, const Page* page) noexcept nogil
     cdef uint32_t _take_frame(self) noexcept nogil

@@ -121,7 +121,6 @@ class PageStore:
         self.file.empty()
 
     def reserve(self, count):
-        wanted: uint64_t
         end: uint64_t = self.pages_end + count + HEIGHT
         self.error = 0
         if count > PAGES_MAX or end > PAGES_MAX:
@@ -134,12 +133,20 @@ class PageStore:
             or self.saved.reserve(end * SIZE - min(end * SIZE, self.saved.used)) != 0
         ):
             return -1
-        wanted = min(count >> 2, NEW_PAGES) + HEIGHT
+        return self._reserve_blocks(min(count >> 2, NEW_PAGES) + HEIGHT, count)
+
+    def reserve_changes(self, count):
+        self.error = 0
+        return self._reserve_blocks(0, min(count, RESERVE_MAX))
+
+    def _reserve_blocks(self, new, count):
+        """Blocks for so many new pages, and for what so many changes have written."""
+        wanted: uint64_t = new
         if self.file.is_held:
             # Each dirty page may have to be written before anything is free again, and each that is about to be.
             wanted += self.dirty_count + 2 * min(count, cython.cast(uint64_t, self.pages_end))
         else:
-            # What is written frees the block that it had.
+            # What is written frees the block that it had. New pages leave one free, so a change never lacks it.
             wanted += self.unplaced_count + 1
         if self.file.ensure(wanted) == 0:
             return 0
@@ -351,7 +358,7 @@ class PageStore:
         places: Places = cython.cast(Places, self.places.data)
         number: uint32_t = self.free_page
         frame: uint32_t
-        if number == 0 and self.reserve(1) != 0:
+        if self.reserve(1) != 0:
             self.error = self.error or ENOMEM
             return cython.NULL
         frame = self._take_frame()

@@ -21,7 +21,7 @@ from flash_kv.server.service import Service
 
 # Written at a time, in a thread.
 WRITE_BYTES = 1 << 20
-ARRIVING = "keep a value that is arriving"
+ARRIVING = "keep a value that arrives in"
 
 
 @contextlib.asynccontextmanager
