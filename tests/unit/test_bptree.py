@@ -303,6 +303,43 @@ def test_a_store_larger_than_its_cache_is_whole_and_opens_again(open_db: Callabl
 
 
 @only_bptree
+@pytest.mark.parametrize("cache", [POOL, 1 << 22])
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_batches_write_where_their_keys_were_found_however_leaves_part_and_join_meanwhile(
+    open_db: Callable[..., flash_kv.DB], rng: random.Random, cache: int, has_checkpoint: bool
+) -> None:
+    expected: dict[bytes, bytes] = {}
+    with open_db(index_cache_bytes=cache, index_checkpoint_bytes=1 << 30, compaction="off") as db:
+        index = db._index_keeper._index
+        assert index is not None
+        for number in range(40):
+            # Now nearly all keys go, now thousands come, in a few places or everywhere.
+            is_growing = number % 4 < 2
+            span = 10 ** rng.randrange(2, 6)
+            start = rng.randrange(10**5)
+            with db.batch() as batch:
+                for _ in range(3000):
+                    key = b"%06d" % (start + rng.randrange(span)) * rng.choice((1, 2, 8))
+                    if rng.random() < (0.9 if is_growing else 0.1):
+                        expected[key] = b"%d" % number
+                        batch.put(key, b"%d" % number)
+                    elif expected:
+                        key = key if rng.random() < 0.9 else rng.choice([*expected])
+                        expected.pop(key, None)
+                        batch.delete(key)
+            gone = rng.sample(sorted(expected), len(expected) // (8 if is_growing else 2))
+            assert db.delete_many(gone) == len(gone)
+            for key in gone:
+                del expected[key]
+            assert index.check() == []
+            if has_checkpoint and number % 8 == 0:
+                assert db._index_keeper.checkpoint()
+        db.compact()
+        assert index.check() == []
+        assert list(db.items()) == sorted(expected.items())
+
+
+@only_bptree
 def test_the_file_of_an_index_goes_when_another_kind_writes(
     tmp_path: Path, open_db: Callable[..., flash_kv.DB]
 ) -> None:

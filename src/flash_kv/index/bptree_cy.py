@@ -162,16 +162,17 @@ class BPTreeIndex(Index):
 
     def _find_group(self, keys, count, entries):
         """All leaves first: one comes into the cache on the way to the next. No page changes, some may leave memory."""
-        leaves: uint32_t[16]
         i: uint64_t
         for i in range(count):
             if keys[i].size <= PAGE_KEY_SIZE_MAX:
-                leaves[i] = self.tree.approach(keys[i].data, keys[i].size)
+                keys[i].place = self.tree.approach(keys[i].data, keys[i].size)
         for i in range(count):
             if keys[i].size > PAGE_KEY_SIZE_MAX:
                 entries[i] = self.long_keys.find(keys + i)
             else:
-                entries[i] = self._answer(keys + i, self.tree.get_in(leaves[i], keys[i].data, keys[i].size))
+                entries[i] = self._answer(
+                    keys + i, self.tree.get_in(keys[i].place, keys[i].data, keys[i].size)
+                )
             prefetch_record(self.log, entries[i])
 
     def is_above(self, key):
@@ -196,7 +197,7 @@ class BPTreeIndex(Index):
                 self.long_count += 1
             return old
         self._lock()
-        old = self._answer(key, self.tree.put(key.data, key.size, entry))
+        old = self._answer(key, self.tree.put(key.place, key.data, key.size, entry))
         pthread_mutex_unlock(cython.address(self.mutex))
         return old
 
@@ -208,7 +209,7 @@ class BPTreeIndex(Index):
                 self.long_count -= 1
             return old
         self._lock()
-        old = self._answer(key, self.tree.take(key.data, key.size))
+        old = self._answer(key, self.tree.take(key.place, key.data, key.size))
         pthread_mutex_unlock(cython.address(self.mutex))
         return old
 
@@ -218,7 +219,7 @@ class BPTreeIndex(Index):
             return self.long_keys.replace(key, old, new)
         self._lock()
         self.tree.store.error = 0
-        is_replaced = self.tree.swap(key.data, key.size, old, new)
+        is_replaced = self.tree.swap(key.place, key.data, key.size, old, new)
         if not is_replaced:
             key.error = self.tree.store.error
             key.bad_position = 0

@@ -35,9 +35,12 @@ cdef class PageTree:
     # False when that cannot be told.
     cdef bint is_above(self, const uint8_t* data, uint32_t size) noexcept nogil
     cdef void ask_for(self, const uint8_t* data, uint32_t size) noexcept nogil
-    cdef uint64_t put(self, const uint8_t* data, uint32_t size, uint64_t entry) noexcept nogil
-    cdef uint64_t take(self, const uint8_t* data, uint32_t size) noexcept nogil
-    cdef bint swap(self, const uint8_t* data, uint32_t size, uint64_t old, uint64_t new) noexcept nogil
+    # `leaf`: where `approach` has led, however long ago, which saves the way when the key is there still; or 0.
+    cdef uint64_t put(self, uint32_t leaf, const uint8_t* data, uint32_t size, uint64_t entry) noexcept nogil
+    cdef uint64_t take(self, uint32_t leaf, const uint8_t* data, uint32_t size) noexcept nogil
+    cdef bint swap(
+        self, uint32_t leaf, const uint8_t* data, uint32_t size, uint64_t old, uint64_t new
+    ) noexcept nogil
     # The last `collect` ended where a page failed, which may be behind what it took.
     cdef bint has_failed
     # As Index.walk, up to `bound`, exclusive, which may be NULL. ~0 when nothing was taken and a page failed.
@@ -46,6 +49,9 @@ cdef class PageTree:
     cdef void freeze(self) noexcept nogil
 
     cdef uint32_t _leaf_for(self, const uint8_t* data, uint32_t size) noexcept nogil
+    cdef Page* _noted(
+        self, uint32_t leaf, const uint8_t* data, uint32_t size, uint32_t* slot, bint* is_found
+    ) noexcept nogil
     cdef bint _plant(self) noexcept nogil
     cdef bint _make_room(self, PageWay* way, uint32_t slot, const uint8_t* data, uint32_t size) noexcept nogil
     cdef uint32_t _part(

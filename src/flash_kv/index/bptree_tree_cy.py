@@ -164,19 +164,36 @@ class PageTree:
         # Without a leaf, whoever comes for the key finds out why.
         self.store.ask_for(self._leaf_for(data, size))
 
-    def put(self, data, size, entry):
+    def _noted(self, leaf, data, size, slot, is_found):
+        """This leaf, if it is one and the key is in it, or between two that are; else NULL.
+
+        Leaves part the keys, so a key that is inside of one belongs nowhere else, whatever has happened since.
+        """
+        page: cython.pointer(Page)
+        if not self.store.is_used(leaf):
+            return cython.NULL
+        page = self.store.fetch(leaf)
+        if page == cython.NULL or page.level != 0:
+            return cython.NULL
+        slot[0] = page_search(page, data, size, is_found)
+        return page if is_found[0] or 0 < slot[0] < page.count else cython.NULL
+
+    def put(self, leaf, data, size, entry):
         way: PageWay
         page: cython.pointer(Page)
-        slot: uint32_t
+        slot: uint32_t = 0
         old: uint64_t
         is_found: cython.bint = False
         if self.root == 0 and not self._plant():
             return ENTRY_ERROR
         while True:
-            page = self.descend(data, size, cython.address(way))
-            if unlikely(page == cython.NULL):
-                return ENTRY_ERROR
-            slot = page_search(page, data, size, cython.address(is_found))
+            page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+            if page == cython.NULL:
+                leaf = 0
+                page = self.descend(data, size, cython.address(way))
+                if unlikely(page == cython.NULL):
+                    return ENTRY_ERROR
+                slot = page_search(page, data, size, cython.address(is_found))
             if unlikely((is_found or page_has_room(page, size)) and not self.store.thaw(page)):
                 return ENTRY_ERROR
             if is_found:
@@ -189,38 +206,45 @@ class PageTree:
                 self.store.touch(page)
                 self.count += 1
                 return 0
-            if not self._make_room(cython.address(way), slot, data, size):
+            # With a noted leaf the way has to be gone first, after all.
+            if leaf == 0 and not self._make_room(cython.address(way), slot, data, size):
                 return ENTRY_ERROR
+            leaf = 0
 
-    def swap(self, data, size, old, new):
+    def swap(self, leaf, data, size, old, new):
         way: PageWay
         page: cython.pointer(Page)
-        slot: uint32_t
+        slot: uint32_t = 0
         is_found: cython.bint = False
         if self.root == 0:
             return False
-        page = self.descend(data, size, cython.address(way))
-        if unlikely(page == cython.NULL):
-            return False
-        slot = page_search(page, data, size, cython.address(is_found))
+        page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+        if page == cython.NULL:
+            page = self.descend(data, size, cython.address(way))
+            if unlikely(page == cython.NULL):
+                return False
+            slot = page_search(page, data, size, cython.address(is_found))
         if not is_found or page_value(page, slot) != old or not self.store.thaw(page):
             return False
         page_set_value(page, slot, new)
         self.store.touch(page)
         return True
 
-    def take(self, data, size):
+    def take(self, leaf, data, size):
         way: PageWay
         page: cython.pointer(Page)
-        slot: uint32_t
+        slot: uint32_t = 0
         old: uint64_t
         is_found: cython.bint = False
         if self.root == 0:
             return 0
-        page = self.descend(data, size, cython.address(way))
-        if unlikely(page == cython.NULL):
-            return ENTRY_ERROR
-        slot = page_search(page, data, size, cython.address(is_found))
+        page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+        if page == cython.NULL or page_used(page) < UNDERFULL + CELL_BYTES + size:
+            # Without a leaf, or to join it with another.
+            page = self.descend(data, size, cython.address(way))
+            if unlikely(page == cython.NULL):
+                return ENTRY_ERROR
+            slot = page_search(page, data, size, cython.address(is_found))
         if not is_found:
             return 0
         if unlikely(not self.store.thaw(page)):

@@ -62,6 +62,8 @@ cdef class PageStore:
     cdef int reserve_changes(self, uint64_t count) noexcept nogil
     # The page, until the next call of `fetch` or `create` unless it is pinned. NULL: see `error`.
     cdef Page* fetch(self, uint32_t number) noexcept nogil
+    # Whether there is a page of this number.
+    cdef bint is_used(self, uint32_t number) noexcept nogil
     # Have the system read it, if it is not in memory.
     cdef void ask_for(self, uint32_t number) noexcept nogil
     # Have the processor bring it nearer, if it is in memory.

@@ -126,7 +126,6 @@ class PageStore:
         if count > PAGES_MAX or end > PAGES_MAX:
             self.error = EFBIG
             return -1
-        count = min(count, RESERVE_MAX)
         end = min(end, self.pages_end + RESERVE_MAX)
         if (
             self.places.reserve(end * SIZE - min(end * SIZE, self.places.used)) != 0
@@ -137,14 +136,14 @@ class PageStore:
 
     def reserve_changes(self, count):
         self.error = 0
-        return self._reserve_blocks(0, min(count, RESERVE_MAX))
+        return self._reserve_blocks(0, count)
 
     def _reserve_blocks(self, new, count):
         """Blocks for so many new pages, and for what so many changes have written."""
         wanted: uint64_t = new
         if self.file.is_held:
             # Each dirty page may have to be written before anything is free again, and each that is about to be.
-            wanted += self.dirty_count + 2 * min(count, cython.cast(uint64_t, self.pages_end))
+            wanted += self.dirty_count + 2 * min(count, RESERVE_MAX, cython.cast(uint64_t, self.pages_end))
         else:
             # What is written frees the block that it had. New pages leave one free, so a change never lacks it.
             wanted += self.unplaced_count + 1
@@ -300,7 +299,7 @@ class PageStore:
         places: Places = cython.cast(Places, self.places.data)
         frame: uint32_t
         block: uint32_t
-        if unlikely(number == 0 or number >= self.pages_end or places[number].block & FREE):
+        if unlikely(not self.is_used(number)):
             self.is_damaged = True
             self.error = EBADMSG
             return cython.NULL
@@ -322,16 +321,20 @@ class PageStore:
         self.frames[frame].is_referenced = True
         return self.pages + (frame - 1)
 
+    def is_used(self, number):
+        places: Places = cython.cast(Places, self.places.data)
+        return number != 0 and number < self.pages_end and not places[number].block & FREE
+
     def ask_for(self, number):
         places: Places = cython.cast(Places, self.places.data)
-        if number != 0 and number < self.pages_end and not places[number].block & (FREE | IN_FRAME):
+        if self.is_used(number) and not places[number].block & IN_FRAME:
             self.file.ask_for(places[number].block)
 
     def prefetch_slots(self, number):
         places: Places = cython.cast(Places, self.places.data)
         page: cython.pointer(Page)
         slot: uint32_t = 0
-        if number != 0 and number < self.pages_end and places[number].block & IN_FRAME:
+        if self.is_used(number) and places[number].block & IN_FRAME:
             page = self.pages + ((places[number].block & NUMBER) - 1)
             prefetch(page)
             while slot < PREFETCH_SLOTS:
