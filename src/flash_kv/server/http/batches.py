@@ -7,14 +7,21 @@ from typing import Any
 from flash_kv import ConflictError
 from flash_kv.server.http.answers import Answer, json_answer
 from flash_kv.server.http.conditions import ABSENT, THERE, conflict, etag, lsn_of_tag
-from flash_kv.server.http.payloads import invalid, key_of, meta_in, require_fields, ttl_in, value_of
+from flash_kv.server.http.payloads import (
+    KEY_FIELDS,
+    invalid,
+    key_of,
+    meta_in,
+    require_fields,
+    ttl_in,
+    value_of,
+)
 from flash_kv.server.http.problems import Problem, key_fields
 from flash_kv.server.http.requests import DurabilityWord, Request
 from flash_kv.server.http.routing import Route
 from flash_kv.server.service import Service
 
 ELEMENTS_MAX = 100_000
-KEY_FIELDS = frozenset(("key", "key_b64"))
 REQUIRE_FIELDS = KEY_FIELDS | {"etag"}
 DELETE_FIELDS = KEY_FIELDS | {"op"}
 PUT_FIELDS = KEY_FIELDS | {"op", "value", "value_b64", "content_type", "ttl_s"}

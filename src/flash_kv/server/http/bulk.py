@@ -10,7 +10,15 @@ from typing import Any, NamedTuple, Protocol
 from flash_kv.server.http import frames
 from flash_kv.server.http.answers import Answer, json_answer
 from flash_kv.server.http.listing import item_fields
-from flash_kv.server.http.payloads import expiry_in, invalid, key_of, meta_in, require_fields, value_of
+from flash_kv.server.http.payloads import (
+    KEY_FIELDS,
+    expiry_in,
+    invalid,
+    key_of,
+    meta_in,
+    require_fields,
+    value_of,
+)
 from flash_kv.server.http.problems import Problem, key_fields
 from flash_kv.server.http.requests import DurabilityWord, Request
 from flash_kv.server.http.routing import Route
@@ -22,6 +30,7 @@ COMMIT_BYTES = 1 << 20
 COMMIT_RECORDS = 5000
 
 # Those of a streamed list; a record gets an LSN of its own.
+MGET_FIELDS = frozenset(("keys", "values"))
 LINE_FIELDS = frozenset(("key", "key_b64", "value", "value_b64", "lsn", "content_type", "expires_at"))
 
 
@@ -62,7 +71,8 @@ class Bulk:
         wanted = content.get("keys") if isinstance(content, dict) else None
         if not isinstance(wanted, list) or len(wanted) > MGET_KEYS_MAX:
             raise invalid(f"the body is an object with 'keys', a list of at most {MGET_KEYS_MAX}", {})
-        keys = [key_of(key, {"element": number}) for number, key in enumerate(wanted)]
+        require_fields(content, MGET_FIELDS, {})
+        keys = [_wanted_key(key, {"element": number}) for number, key in enumerate(wanted)]
         for key in keys:
             request.require_key(key)
         with_values = content.get("values", True)
@@ -105,6 +115,12 @@ class Bulk:
         if media_type in (b"", b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
             return Lines(settings.value_bytes_max, settings.body_bytes_max)
         raise Problem(415, "a load is application/x-ndjson or application/vnd.flash-kv.frames")
+
+
+def _wanted_key(element: Any, where: dict[str, Any]) -> bytes:
+    if isinstance(element, dict):
+        require_fields(element, KEY_FIELDS, where)
+    return key_of(element, where)
 
 
 class Loading:

@@ -10,6 +10,7 @@ from flash_kv.server.http.attributes import TTL_S_MAX, meta_of, require_ttl
 from flash_kv.server.http.problems import Problem, key_fields
 
 KEY_BYTES_MAX = 65536
+KEY_FIELDS = frozenset(("key", "key_b64"))
 
 
 def value_fields(value: bytes | memoryview) -> dict[str, str]:
@@ -99,10 +100,15 @@ def meta_in(element: dict[str, Any], where: dict[str, Any]) -> bytes:
 
 
 def require_fields(element: dict[str, Any], allowed: frozenset[str], where: dict[str, Any]) -> None:
-    """Problem 422 for a field that means nothing here: better than to leave out what a client asked for."""
-    for name in element:
+    """Problem 422 for a field that means nothing here: better than to leave out what a client asked for.
+
+    Null means something in an `etag` only.
+    """
+    for name, content in element.items():
         if name not in allowed:
             raise invalid(f"there is no field {name!r} here", where)
+        if content is None and name != "etag":
+            raise invalid(f"{name!r} is null: leave it out, or give it a value", where)
 
 
 def invalid(detail: str, where: dict[str, Any]) -> Problem:
