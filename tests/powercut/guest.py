@@ -57,7 +57,9 @@ def try_guests(file_system: str, seed: int, count: int, scratch: Path) -> Tally:
         life_s = random.Random(f"{one}/life").uniform(*LIFE_S)
         done = run_until_cut(file_system, one, image, scratch, life_s)
         journal = journal_after(one, base, done)
-        base, tally = judge_image(file_system, image, scratch, one, journal, f"guest cut after step {done}")
+        base, tally = judge_image(
+            file_system, image, scratch, one, journal, journal.durable, f"guest cut after step {done}"
+        )
         total.add(tally)
         if tally.failures:
             break

@@ -72,15 +72,15 @@ def journal_after(seed: int, base: State, done: int) -> Journal:
 
 
 def judge_image(
-    file_system: str, image: Path, scratch: Path, seed: int, journal: Journal, where: str
+    file_system: str, image: Path, scratch: Path, seed: int, journal: Journal, promised: int, where: str
 ) -> tuple[State, Tally]:
-    """Mount what was cut, and judge its store; what that holds."""
+    """Mount what was cut, and judge its store, of which so many commits were promised; what that holds."""
     tally = Tally(states=1, acknowledged=journal.acknowledged)
     found: State = {}
     violation: Violation | None
     try:
         with mounted(file_system, image, scratch / "cut") as directory:
-            found, violation = judge(directory / "db", seed, journal, journal.durable)
+            found, violation = judge(directory / "db", seed, journal, promised)
     except FlashKVError as error:
         violation = Violation("failed open", f"{type(error).__name__}: {error}")
     if violation is not None:

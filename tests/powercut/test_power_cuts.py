@@ -115,7 +115,7 @@ def test_a_guest_that_is_cut_loses_what_was_not_synced(disk_path: Path) -> None:
         journal = journal_after(seed, {}, done)
         # As if each of the commits had been promised. By chance the last of them was synced.
         journal.make_durable()
-        total.add(judge_image("ext4", image, disk_path, seed, journal, "cut")[1])
+        total.add(judge_image("ext4", image, disk_path, seed, journal, journal.durable, "cut")[1])
         if total.failures:
             break
     assert total.violations == {"lost": 1}, total
