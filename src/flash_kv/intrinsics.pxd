@@ -17,6 +17,7 @@ cdef extern from "flash_kv_intrinsics.h" nogil:
     void fence_release "fk_fence_release"() noexcept
     void fence_acquire "fk_fence_acquire"() noexcept
     void prefetch "fk_prefetch"(const void *p) noexcept
+    void pause "fk_pause"() noexcept
     uint64_t byte_swap64 "fk_bswap64"(uint64_t v) noexcept
     uint64_t monotonic_ns "fk_monotonic_ns"() noexcept
     uint64_t realtime_ms "fk_realtime_ms"() noexcept

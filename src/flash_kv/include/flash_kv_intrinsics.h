@@ -68,6 +68,14 @@ static inline int fk_compare_changing(const void *a, const void *b, size_t count
 #endif
 /* The empty asm keeps GCC from dropping calls of functions that do nothing but prefetch. */
 static inline void fk_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); __asm__ volatile(""); }
+/* Between two looks at what another thread is about to change. */
+#if defined(__x86_64__)
+static inline void fk_pause(void) { __builtin_ia32_pause(); }
+#elif defined(__aarch64__)
+static inline void fk_pause(void) { __asm__ volatile("yield"); }
+#else
+static inline void fk_pause(void) { __asm__ volatile(""); }
+#endif
 static inline uint64_t fk_bswap64(uint64_t v) { return __builtin_bswap64(v); }
 static inline int fk_is_unlikely(int condition) { return __builtin_expect(condition, 0); }
 

@@ -13,6 +13,7 @@ cdef class BPTreeIndex(Index):
     cdef BTreeIndex long_keys
     cdef uint64_t long_count
     cdef pthread_mutex_t mutex
+    cdef uint64_t waiting                   # how many wait for it
     cdef bint has_mutex
     cdef bint has_system
     cdef KeyBuffer[2] buffers               # keys of a walk that are read from files, in turn

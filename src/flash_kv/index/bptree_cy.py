@@ -32,11 +32,12 @@ from cython.cimports.flash_kv.index.page_flush_cy import end_gathered, gather, w
 from cython.cimports.flash_kv.index.page_store_cy import TABLE_PAGES, Place
 from cython.cimports.flash_kv.intrinsics import unlikely
 from cython.cimports.flash_kv.io.mutex import (
-    lock_under_any,
+    let_others,
     pthread_mutex_destroy,
     pthread_mutex_init,
-    pthread_mutex_lock,
+    pthread_mutex_trylock,
     pthread_mutex_unlock,
+    wait_briefly,
 )
 from cython.cimports.flash_kv.log.format import ENTRY_ERROR
 from cython.cimports.flash_kv.log.table_cy import Key, load_key, newest_position, prefetch_record
@@ -106,10 +107,8 @@ class BPTreeIndex(Index):
         return found
 
     def _lock(self):
-        if self.has_system:
-            lock_under_any(cython.address(self.mutex))
-        else:
-            pthread_mutex_lock(cython.address(self.mutex))
+        if unlikely(pthread_mutex_trylock(cython.address(self.mutex)) != 0):
+            wait_briefly(cython.address(self.mutex), cython.address(self.waiting), self.has_system)
 
     @property
     def page_counts(self) -> tuple[int, int]:
@@ -135,11 +134,9 @@ class BPTreeIndex(Index):
 
     def _reserve(self, count, is_removal):
         failure: cython.int
-        self.refusal = 0
         self._lock()
         failure = self.tree.store.reserve_changes(count) if is_removal else self.tree.store.reserve(count)
-        if failure != 0:
-            self.refusal = self.tree.store.error
+        self.refusal = self.tree.store.error if failure != 0 else 0
         pthread_mutex_unlock(cython.address(self.mutex))
         return failure or self.long_keys.reserve(min(count, RESERVE_LONG_MAX))
 
@@ -161,11 +158,12 @@ class BPTreeIndex(Index):
         pthread_mutex_unlock(cython.address(self.mutex))
 
     def _find_group(self, keys, count, entries):
-        """All leaves first: one comes into the cache on the way to the next. No page changes, some may leave memory."""
+        """All leaves first: one comes into the cache on the way to the next. Nobody waits for more than one key."""
         i: uint64_t
         for i in range(count):
             if keys[i].size <= PAGE_KEY_SIZE_MAX:
                 keys[i].place = self.tree.approach(keys[i].data, keys[i].size)
+            let_others(cython.address(self.mutex), cython.address(self.waiting), self.has_system)
         for i in range(count):
             if keys[i].size > PAGE_KEY_SIZE_MAX:
                 entries[i] = self.long_keys.find(keys + i)
@@ -174,6 +172,7 @@ class BPTreeIndex(Index):
                     keys + i, self.tree.get_in(keys[i].place, keys[i].data, keys[i].size)
                 )
             prefetch_record(self.log, entries[i])
+            let_others(cython.address(self.mutex), cython.address(self.waiting), self.has_system)
 
     def is_above(self, key):
         is_above: cython.bint = False

@@ -137,14 +137,11 @@ class PageTree:
 
     def get_in(self, leaf, data, size):
         page: cython.pointer(Page)
-        slot: uint32_t
+        slot: uint32_t = 0
         is_found: cython.bint = False
-        if leaf == 0:
+        page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+        if page == cython.NULL:
             return self.get(data, size)
-        page = _page_at(self.store, leaf, 0)
-        if unlikely(page == cython.NULL):
-            return ENTRY_ERROR
-        slot = page_search(page, data, size, cython.address(is_found))
         return page_value(page, slot) if is_found else 0
 
     def is_above(self, data, size):

@@ -1,5 +1,9 @@
-# POSIX mutexes for compiled modules, and a counter of forks.
+# POSIX mutexes for compiled modules.
 from libc.stdint cimport uint64_t
+from flash_kv.intrinsics cimport add_atomic64, load_relaxed64, pause
+
+cdef enum:
+    SPINS = 200                           # some microseconds: to sleep and be woken takes longer
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -35,3 +39,34 @@ cdef inline void lock_under_any(pthread_mutex_t* mutex) noexcept nogil:
     state = PyEval_SaveThread()
     pthread_mutex_lock(mutex)
     PyEval_RestoreThread(state)
+
+cdef inline void wait_briefly(pthread_mutex_t* mutex, uint64_t* waiting, bint needs_gil) noexcept nogil:
+    """Take a mutex that another holds, and gives up soon. `waiting`: how many are at this.
+
+    `needs_gil`: who holds it may wait for the GIL, which this thread may hold.
+    """
+    cdef int i
+    add_atomic64(waiting, 1)
+    for i in range(SPINS):
+        pause()
+        if pthread_mutex_trylock(mutex) == 0:
+            break
+    else:
+        if needs_gil:
+            lock_under_any(mutex)
+        else:
+            pthread_mutex_lock(mutex)
+    add_atomic64(waiting, <uint64_t>-1)
+
+cdef inline void let_others(pthread_mutex_t* mutex, uint64_t* waiting, bint needs_gil) noexcept nogil:
+    """Give the mutex to those who wait for it, if any do, and take it again after them."""
+    cdef int i
+    if load_relaxed64(waiting) == 0:
+        return
+    pthread_mutex_unlock(mutex)
+    for i in range(SPINS):
+        if load_relaxed64(waiting) == 0:
+            break
+        pause()
+    if pthread_mutex_trylock(mutex) != 0:
+        wait_briefly(mutex, waiting, needs_gil)
