@@ -7,10 +7,10 @@ room to branch, are kept in a `BTreeIndex` beside the pages, some tens of bytes 
 A checkpoint begins with `freeze`, in the same critical section in which its LSN is read; checkpoint.py does the rest
 through the methods at the end, in steps between which readers and writers go on.
 
-One mutex is held for each call, readers included, while a page is read from disk too. So readers in several threads
-take turns, and a reader that holds the GIL keeps it for as long as a page takes to arrive. Who holds the mutex never
-waits for the GIL or for another lock, so it may be taken under either. (Only where a test's system makes the calls does
-a holder wait for the GIL. There whoever waits for the mutex lets go of the GIL.)
+One mutex is held for each key, readers included, while a page is read from disk too. So readers in several threads
+take turns, key by key, and a reader that holds the GIL keeps it for as long as a page takes to arrive. Who waits does so
+awake at first. Who holds the mutex never waits for the GIL or for another lock, so it may be taken under either. (Only
+where a test's system makes the calls does a holder wait for the GIL. There whoever waits lets go of the GIL.)
 
 A page that cannot be read or written is an error of the call that needed it: ENTRY_ERROR, or a walk that ends with
 `error`, `key.error` says why and `bad_position` is 0, since no record is at fault. Nothing has changed then.
@@ -133,9 +133,10 @@ class BPTreeIndex(Index):
         return self._reserve(count, True)
 
     def _reserve(self, count, is_removal):
-        failure: cython.int
         self._lock()
-        failure = self.tree.store.reserve_changes(count) if is_removal else self.tree.store.reserve(count)
+        failure: cython.int = (
+            self.tree.store.reserve_changes(count) if is_removal else self.tree.store.reserve(count)
+        )
         self.refusal = self.tree.store.error if failure != 0 else 0
         pthread_mutex_unlock(cython.address(self.mutex))
         return failure or self.long_keys.reserve(min(count, RESERVE_LONG_MAX))
@@ -297,12 +298,7 @@ class BPTreeIndex(Index):
     def _load(self, key, entry, turn):
         """A key out of the log, in one of two buffers unless it is mapped; False with the reason in `key`."""
         key.data = load_key(
-            self.log,
-            entry,
-            cython.address(key.size),
-            cython.address(self.buffers[turn]),
-            cython.address(self.capacities[turn]),
-            key,
+            self.log, entry, cython.address(key.size), self.buffers + turn, self.capacities + turn, key
         )
         return key.data != cython.NULL
 
@@ -354,7 +350,10 @@ class BPTreeIndex(Index):
     @property
     def changed_pages(self) -> int:
         """Pages that a replay from the last checkpoint would have to read, about."""
-        return self.tree.store.changed
+        self._lock()
+        changed: uint64_t = self.tree.store.changed
+        pthread_mutex_unlock(cython.address(self.mutex))
+        return changed
 
     @property
     def is_damaged(self) -> bool:
@@ -367,8 +366,7 @@ class BPTreeIndex(Index):
     @property
     def frozen(self) -> tuple[int, int, int, int]:
         """Root, height, entries and end of the pages, as of `freeze`."""
-        tree: PageTree = self.tree
-        return tree.frozen_root, tree.frozen_height, tree.frozen_count, tree.frozen_end
+        return self.tree.frozen_root, self.tree.frozen_height, self.tree.frozen_count, self.tree.frozen_end
 
     def flush(self) -> None:
         """Write the pages that the checkpoint needs. OSError.
@@ -440,10 +438,9 @@ class BPTreeIndex(Index):
 
     def end_checkpoint(self, is_durable: bool) -> None:
         """Use the blocks again that a durable checkpoint does without; or give one up that could not be written."""
-        is_done: cython.bint = is_durable
         is_more: cython.bint = True
         self._lock()
-        if is_done:
+        if is_durable:
             self.tree.store.file.free_gone()
         else:
             self.tree.store.thaw_all()
