@@ -184,7 +184,9 @@ class PageTree:
         if self.root == 0 and not self._plant():
             return ENTRY_ERROR
         while True:
-            page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+            page = cython.NULL
+            if leaf != 0:
+                page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
             if page == cython.NULL:
                 leaf = 0
                 page = self.descend(data, size, cython.address(way))
@@ -235,7 +237,9 @@ class PageTree:
         is_found: cython.bint = False
         if self.root == 0:
             return 0
-        page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
+        page = cython.NULL
+        if leaf != 0:
+            page = self._noted(leaf, data, size, cython.address(slot), cython.address(is_found))
         if page == cython.NULL or page_used(page) < UNDERFULL + CELL_BYTES + size:
             # Without a leaf, or to join it with another.
             page = self.descend(data, size, cython.address(way))
