@@ -54,7 +54,7 @@ PAUSE_US = cython.declare(cython.uint, 20)
 # Keys whose leaves are asked for together; see `_find_group`.
 GROUP = cython.declare(uint64_t, 16)
 # Pages of which the table is brought up to date under one hold of the mutex.
-SETTLE_STEP = cython.declare(uint32_t, 4096)
+SETTLE_STEP = cython.declare(uint32_t, 512)
 
 
 @cython.final
