@@ -8,7 +8,7 @@ A checkpoint begins with `freeze`, in the same critical section in which its LSN
 through the methods at the end, in steps between which readers and writers go on.
 
 One mutex is held for each key, readers included, while a page is read from disk too. So readers in several threads
-take turns, key by key, and a reader that holds the GIL keeps it for as long as a page takes to arrive. Who waits does so
+take turns, key by key, and a reader that holds the GIL keeps it for as long as a page takes to arrive. Who waits is
 awake at first. Who holds the mutex never waits for the GIL or for another lock, so it may be taken under either. (Only
 where a test's system makes the calls does a holder wait for the GIL. There whoever waits lets go of the GIL.)
 

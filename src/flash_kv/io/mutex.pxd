@@ -1,4 +1,4 @@
-# POSIX mutexes for compiled modules.
+# POSIX mutexes for compiled modules, and what is called at forks.
 from libc.stdint cimport uint64_t
 from flash_kv.intrinsics cimport add_atomic64, load_relaxed64, pause
 
