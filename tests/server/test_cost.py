@@ -43,6 +43,7 @@ def test_a_small_request_takes_few_calls(
     tmp_path: Path, request_bytes: bytes, status: int, calls_max: int
 ) -> None:
     calls: list[str] = []
+    counted: list[list[str]] = []
 
     def note(frame: FrameType, event: str, argument: object) -> None:
         if event == "call":
@@ -55,12 +56,16 @@ def test_a_small_request_takes_few_calls(
         sink = Sink()
         connection.connection_made(sink)
         connection.data_received(request_bytes)
-        sink.written = b""
-        sys.setprofile(note)
-        try:
-            connection.data_received(request_bytes)
-        finally:
-            sys.setprofile(None)
+        # The fewest of several: one may be slow enough for the slow log, be the first of a second, or meet the collector.
+        for _ in range(5):
+            sink.written = b""
+            sys.setprofile(note)
+            try:
+                connection.data_received(request_bytes)
+            finally:
+                sys.setprofile(None)
+            counted.append(calls.copy())
+            calls.clear()
         connection.connection_lost(None)
         return sink.written
 
@@ -69,4 +74,5 @@ def test_a_small_request_takes_few_calls(
         with contextlib.closing(Service(db, ServerSettings(http="127.0.0.1:0"))) as service:
             answer = asyncio.run(count())
     assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert len(calls) <= calls_max, calls
+    fewest = min(counted, key=len)
+    assert 0 < len(fewest) <= calls_max, fewest
