@@ -56,7 +56,7 @@ def test_a_small_request_takes_few_calls(
         sink = Sink()
         connection.connection_made(sink)
         connection.data_received(request_bytes)
-        # The fewest of several: one may be slow enough for the slow log, be the first of a second, or meet the collector.
+        # The fewest of several: one may be slow enough for the slow log, or be the first of its second.
         for _ in range(5):
             sink.written = b""
             sys.setprofile(note)
