@@ -29,8 +29,8 @@ MGET_KEYS_MAX = 10_000
 COMMIT_BYTES = 1 << 20
 COMMIT_RECORDS = 5000
 
-# Those of a streamed list; a record gets an LSN of its own.
 MGET_FIELDS = frozenset(("keys", "values"))
+# Those of a streamed list; a record gets an LSN of its own.
 LINE_FIELDS = frozenset(("key", "key_b64", "value", "value_b64", "lsn", "content_type", "expires_at"))
 
 
